@@ -1,0 +1,5 @@
+"""`python -m leyden` is the `leyden` command."""
+
+from leyden.cli.main import main
+
+main()

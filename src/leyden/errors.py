@@ -1,0 +1,122 @@
+"""Every error Leyden raises on purpose, in one tree; the class names the boundary that failed.
+
+    LeydenError                     code = "error", http status 500
+    ├── BadInput                    the caller sent something we refuse                     400
+    │   ├── BadFormat               a file, body or record that does not parse              400
+    │   └── TooLarge                a body, span or nesting over its limit                  413
+    ├── NotFound                    an id nobody knows                                      404
+    ├── Forbidden                   no key, a wrong key, or a key without the scope         401, 403
+    │   └── Unauthorized                                                                    401
+    ├── InvalidTransition           a state change the transition table refuses             409
+    ├── StoreError                  the database refused or failed                          500
+    │   ├── StoreBusy               locked past its timeout, or the write queue is full     503
+    │   ├── StoreFull               no space left where the database lives                  507
+    │   └── SchemaTooNew            the database was written by a newer Leyden              500
+    ├── ServerUnreachable           the client got no answer from a Leyden server           503
+    └── MissingExtra                a command or feature needs `pip install leyden[…]`      500
+
+A message says what happened, to what, and what to do. `hint` holds the "what to do" when it is worth its own line.
+"""
+
+
+class LeydenError(Exception):
+    """Root of the tree. `code` is the stable machine-readable name sent over HTTP; `status` the HTTP status."""
+
+    code = "error"
+    status = 500
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type["LeydenError"], tuple[str, str | None]]:
+        # Runners hand errors across processes; the default reduction would lose the hint.
+        return type(self), (self.message, self.hint)
+
+
+class BadInput(LeydenError):
+    """The caller sent something that cannot be right; sending it again will not help."""
+
+    code = "bad_input"
+    status = 400
+
+
+class BadFormat(BadInput):
+    """A body, file or record that does not parse as what it claims to be."""
+
+    code = "bad_format"
+
+
+class TooLarge(BadInput):
+    """A body, span or nesting depth over its limit; the limits are settings."""
+
+    code = "too_large"
+    status = 413
+
+
+class NotFound(LeydenError):
+    """An id that no row has. The message keeps the words that published clients match on."""
+
+    code = "not_found"
+    status = 404
+
+
+class Forbidden(LeydenError):
+    """A valid key that lacks the scope a route needs."""
+
+    code = "forbidden"
+    status = 403
+
+
+class Unauthorized(Forbidden):
+    """No key where one is needed, or a key nobody issued."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class InvalidTransition(LeydenError):
+    """A state change that the transition table in `types.py` refuses."""
+
+    code = "invalid_transition"
+    status = 409
+
+
+class StoreError(LeydenError):
+    """The database refused or failed."""
+
+    code = "store_error"
+
+
+class StoreBusy(StoreError):
+    """The database stayed locked past its timeout, or the write queue is full: try again in a second."""
+
+    code = "store_busy"
+    status = 503
+
+
+class StoreFull(StoreError):
+    """No space is left where the database lives; nothing of the refused write was kept."""
+
+    code = "store_full"
+    status = 507
+
+
+class SchemaTooNew(StoreError):
+    """The database was migrated by a newer Leyden than this one."""
+
+    code = "schema_too_new"
+
+
+class ServerUnreachable(LeydenError):
+    """No Leyden server answered at the address."""
+
+    code = "server_unreachable"
+    status = 503
+
+
+class MissingExtra(LeydenError):
+    """A feature whose packages are not installed; the message names the extra."""
+
+    code = "missing_extra"
