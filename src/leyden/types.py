@@ -5,6 +5,7 @@ Refuses to know: databases, HTTP, threads. Wire shapes are those of Agent Lightn
 Leyden adds are marked "ours" and are optional for every client.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -290,8 +291,11 @@ SpanKind = Literal[
 ]
 
 
-class SpanSummary(BaseModel):
+@dataclass(slots=True)
+class SpanSummary:
     """The narrow row of a span: what lists, trees and analysis read. Never holds payloads.
+
+    A plain dataclass, not a pydantic model: the store builds one per row of a scan over everything.
 
     Times are unix nanoseconds; `status` is "unset", "ok" or "error"; previews are at most 200 characters.
     `fingerprint` groups equal errors: hash of tool (or span name) and the normalised error message.
