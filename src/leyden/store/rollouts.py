@@ -250,7 +250,17 @@ def add_attempt(
         start_time=now, worker_id=worker_id, lease_until=lease_until,
     )  # fmt: skip
     return AttemptRow(
-        rollout.rollout_id, attempt_id, sequence_id, now, None, "preparing", worker_id, None, None, None, lease_until
+        rollout.rollout_id,
+        attempt_id,
+        sequence_id,
+        now,
+        None,
+        "preparing",
+        worker_id,
+        None,
+        None,
+        None,
+        lease_until,
     )
 
 
@@ -594,6 +604,15 @@ def finished(tx: Tx, rollout_ids: list[str], *, project: str) -> list[RolloutRow
         )
         rows |= {row.rollout_id: RolloutRow(*row) for row in found}
     return [rows[rollout_id] for rollout_id in dict.fromkeys(rollout_ids) if rollout_id in rows]
+
+
+def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
+    """How many of the ids are rollouts."""
+    chunks = (rollout_ids[i : i + 500] for i in range(0, len(rollout_ids), 500))
+    return sum(
+        tx.first(sa.select(sa.func.count()).where(t.c.project == project, t.c.rollout_id.in_(some)))[0]
+        for some in chunks
+    )
 
 
 def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
