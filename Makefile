@@ -22,7 +22,7 @@ check: setup ## style, types, layers
 	@command -v node >/dev/null || { echo "make check needs Node.js 18 or newer on the PATH: pyright runs on it"; exit 1; }
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 test: setup ## all tests, on SQLite and PostgreSQL (PYTEST_ARGS="-k name" for some of them)

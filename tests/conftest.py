@@ -4,6 +4,7 @@ With `LEYDEN_REQUIRE_ALL=1` a skipped test is a failed one: nothing may be left 
 """
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Generator, Iterator
@@ -111,6 +112,27 @@ def client(settings: "Settings") -> "Iterator[Client]":
 
     with Client(app=create_app(settings)) as client:
         yield client
+
+
+@pytest.fixture
+def server_url(tmp_path: Path) -> Iterator[str]:
+    """The address of a real server on a free loopback port, over a fresh SQLite file."""
+    import uvicorn
+
+    from leyden.server.app import create_app
+    from leyden.settings import Settings
+
+    app = create_app(Settings(db=str(tmp_path / "served.db")))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 @dataclass
