@@ -59,7 +59,7 @@ FINAL_ATTEMPT = frozenset({AttemptStatus.SUCCEEDED, AttemptStatus.FAILED, Attemp
 # Which status each status may move to when something happens *to an attempt* (a span, an update, the watchdog).
 # A person or program may set any rollout status directly with `update_rollout`; only that and a new attempt leave a final one.
 ROLLOUT_TRANSITIONS: dict[RolloutStatus, frozenset[RolloutStatus]] = {
-    RolloutStatus.QUEUING: frozenset({RolloutStatus.PREPARING, RolloutStatus.CANCELLED}),
+    RolloutStatus.QUEUING: frozenset(set(RolloutStatus) - {RolloutStatus.QUEUING, RolloutStatus.REQUEUING}),
     RolloutStatus.PREPARING: frozenset(set(RolloutStatus) - {RolloutStatus.QUEUING, RolloutStatus.PREPARING}),
     RolloutStatus.RUNNING: frozenset(set(RolloutStatus) - {RolloutStatus.QUEUING, RolloutStatus.RUNNING}),
     RolloutStatus.REQUEUING: frozenset(
