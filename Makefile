@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
+NO_PIP = { echo "pip could not install what is missing (its reason is above); a Python package index has to be reachable"; exit 1; }
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
@@ -54,11 +55,11 @@ $(VENV)/bin/python:
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing Leyden into $(VENV) ..."
-	@$(PIP) --require-hashes -r requirements.lock
-	@$(PIP) --no-deps -e .
+	@$(PIP) --require-hashes -r requirements.lock || $(NO_PIP)
+	@$(PIP) --no-deps -e . || $(NO_PIP)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --require-hashes -r requirements-dev.lock || $(NO_PIP)
 	@touch $@

