@@ -52,6 +52,7 @@ class AttemptRow(NamedTuple):
     last_heartbeat_time: float | None
     metadata: str | None
     failure_reason: str | None
+    lease_until: float | None
 
 
 class Attempted(NamedTuple):
@@ -188,26 +189,25 @@ def start(
     rollout_id: str,
     attempt_id: str,
     worker_id: str | None,
-    lease_s: float,
     now: float,
-    source: str | None = None,
 ) -> Attempted:
-    """Make a rollout that is already being worked on: never queued, first attempt preparing.
+    """Make a rollout that is already being worked on: never queued, first attempt preparing, no lease.
 
-    The same idempotency key, or the same rollout id with the same attempt, returns what exists.
+    The same idempotency key, or the same rollout id, returns what exists.
     """
     known = _known(tx, item.idempotency_key, project=project) or find(tx, rollout_id, project=project)
     if known is not None:
         return attempted(tx, known.rollout_id, project=project)
-    config = item.config or RolloutConfig()
-    wait = min(x for x in (config.timeout_seconds, config.unresponsive_seconds, lease_s) if x is not None)
-    row = _add(
-        tx, item, rollout_id, project=project, status="preparing", now=now, attempt_id=attempt_id, source=source,
-        resources_id=item.resources_id or resources.latest_id(tx, project=project), deadline=now + wait,
-    )  # fmt: skip
-    first = add_attempt(
-        tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=worker_id, lease_s=lease_s, now=now
+    limits = (
+        [x for x in (item.config.timeout_seconds, item.config.unresponsive_seconds) if x is not None]
+        if item.config
+        else []
     )
+    row = _add(
+        tx, item, rollout_id, project=project, status="preparing", now=now, attempt_id=attempt_id,
+        resources_id=item.resources_id or resources.latest_id(tx, project=project), deadline=now + min(limits) if limits else None,
+    )  # fmt: skip
+    first = add_attempt(tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=worker_id, now=now)
     if worker_id is not None:
         workers.busy(
             tx, project=project, worker_id=worker_id, rollout_id=rollout_id, attempt_id=attempt_id, now=now
@@ -241,16 +241,16 @@ def add_attempt(
     attempt_id: str,
     sequence_id: int,
     worker_id: str | None,
-    lease_s: float,
     now: float,
+    lease_until: float | None = None,
 ) -> AttemptRow:
     """Add an attempt that is preparing. The caller has set the rollout's latest attempt."""
     tx.hot(
         ADD_ATTEMPT, rollout_id=rollout.rollout_id, attempt_id=attempt_id, sequence_id=sequence_id, status="preparing",
-        start_time=now, worker_id=worker_id, lease_until=now + lease_s,
+        start_time=now, worker_id=worker_id, lease_until=lease_until,
     )  # fmt: skip
     return AttemptRow(
-        rollout.rollout_id, attempt_id, sequence_id, now, None, "preparing", worker_id, None, None, None
+        rollout.rollout_id, attempt_id, sequence_id, now, None, "preparing", worker_id, None, None, None, lease_until
     )
 
 
@@ -272,8 +272,8 @@ def claim(
             attempt_id=row.attempt_id or "",
             sequence_id=row.attempts,
             worker_id=worker_id,
-            lease_s=lease_s,
             now=now,
+            lease_until=now + lease_s,
         )
         claimed.append(Attempted(row, made))
     if worker_id is not None:
@@ -283,14 +283,7 @@ def claim(
 
 
 def start_attempt(
-    tx: Tx,
-    *,
-    project: str,
-    rollout_id: str,
-    attempt_id: str,
-    worker_id: str | None,
-    now: float,
-    lease_s: float,
+    tx: Tx, *, project: str, rollout_id: str, attempt_id: str, worker_id: str | None, now: float
 ) -> Attempted:
     """Begin another attempt of a rollout, from any status; ignores max_attempts. Raises NotFound."""
     row = get(tx, rollout_id, project=project)
@@ -306,15 +299,7 @@ def start_attempt(
         },
     )
     row = get(tx, rollout_id, project=project)
-    made = add_attempt(
-        tx,
-        row,
-        attempt_id=attempt_id,
-        sequence_id=row.attempts,
-        worker_id=worker_id,
-        lease_s=lease_s,
-        now=now,
-    )
+    made = add_attempt(tx, row, attempt_id=attempt_id, sequence_id=row.attempts, worker_id=worker_id, now=now)
     if worker_id is not None:
         workers.busy(
             tx, project=project, worker_id=worker_id, rollout_id=rollout_id, attempt_id=attempt_id, now=now
@@ -415,7 +400,7 @@ def open_trace(
         tx, NewRollout("null", metadata=metadata), rollout_id, project=project, status="preparing", resources_id=None, now=now,
         attempt_id=attempt_id, deadline=now + quiet_s, source=source,
     )  # fmt: skip
-    add_attempt(tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=None, lease_s=quiet_s, now=now)
+    add_attempt(tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=None, now=now)
 
 
 CLOSE_TRACE = Statement(
@@ -581,7 +566,7 @@ def _labelled(select: sa.Select[Any]) -> sa.Select[Any]:
 
 
 ATTEMPT_SORTABLE: dict[str, sa.ColumnElement[Any]] = {
-    name: a.c[name] for name in AttemptRow._fields if name != "failure_reason"
+    name: a.c[name] for name in AttemptRow._fields if name not in ("failure_reason", "lease_until")
 }
 
 
