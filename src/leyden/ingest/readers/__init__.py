@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from leyden.ingest.readers import messages, tau_bench
+from leyden.ingest.readers import messages, otel_json, tau_bench
 from leyden.ingest.readers.files import BadRecord
 from leyden.ingest.record import RecordedRun
 
@@ -26,6 +26,12 @@ class Reader(NamedTuple):
 
 _ALL = (
     Reader("messages", "chat conversations in OpenAI's format, JSON Lines", None, messages.read),
+    Reader(
+        "otel-json",
+        "traces as JSON: OTLP bodies, nested OpenInference traces, flat spans",
+        None,
+        otel_json.read,
+    ),
     Reader("tau-bench", "tau-bench result files", None, tau_bench.read),
 )
 

@@ -7,11 +7,13 @@ caller's loop; it becomes a `BadRecord` and reading goes on. Refuses to know: wh
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeGuard
+from typing import Any, NamedTuple, NoReturn, TypeGuard, TypeVar
 
 from leyden.errors import BadInput
 
 LINE_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+T = TypeVar("T")
+
 SUFFIXES = LINE_SUFFIXES | {".json"}
 
 
@@ -32,6 +34,28 @@ class Found(NamedTuple):
     file: Path
     where: str
     value: Any
+
+
+def merged(items: Iterable[T | BadRecord]) -> Iterator[T | BadRecord]:
+    """The same items, with neighbouring bad records that have one file and one reason told as one."""
+    last: BadRecord | None = None
+    first, count = "", 0
+    for item in items:
+        if last and isinstance(item, BadRecord) and (item.file, item.why) == (last.file, last.why):
+            last, count = item, count + 1
+            continue
+        if last:
+            yield _told(last, first, count)
+        last = item if isinstance(item, BadRecord) else None
+        first, count = (item.where, 1) if isinstance(item, BadRecord) else ("", 0)
+        if not isinstance(item, BadRecord):
+            yield item
+    if last:
+        yield _told(last, first, count)
+
+
+def _told(last: BadRecord, first: str, count: int) -> BadRecord:
+    return last if count == 1 else last._replace(where=f"{first} to {last.where} ({count} records)")
 
 
 class Malformed(ValueError):

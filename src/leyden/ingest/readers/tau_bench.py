@@ -16,6 +16,7 @@ from leyden.ingest.readers.files import (
     files,
     is_list,
     is_map,
+    merged,
     values,
     wrong_format,
 )
@@ -28,7 +29,7 @@ FORMAT = "tau-bench"
 
 def read(path: Path) -> Iterator[RecordedRun | BadRecord]:
     """One run per entry, in file order. Raises BadInput when there is nothing at `path`."""
-    return (run for file in files(path) for run in _runs(file))
+    return merged(run for file in files(path) for run in _runs(file))
 
 
 def _runs(file: Path) -> Iterator[RecordedRun | BadRecord]:
