@@ -18,7 +18,9 @@ import pytest
 
 def data(*parts: str) -> Path:
     """A path in the recorded data; skips the test when it is absent, unless nothing may skip."""
-    root = Path(os.environ.get("LEYDEN_DATA") or Path(__file__).resolve().parents[1] / ".." / "shared" / "data")
+    root = Path(
+        os.environ.get("LEYDEN_DATA") or Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+    )
     path = root.joinpath(*parts)
     if not path.exists():
         if os.environ.get("LEYDEN_REQUIRE_ALL") == "1":

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from leyden.analysis.occurrences import EVIDENCE_SPANS
 from leyden.analysis.run import Events, ModelCall, ToolCall
+from leyden.analysis.sketch import Sketch
 from leyden.types import EvidenceSpan
 
 GroupKey = tuple[bool, str]
@@ -27,6 +28,7 @@ class Spent:
     cost_usd: float | None = None
     first_seen: float | None = None
     last_seen: float | None = None
+    latency: Sketch = field(default_factory=Sketch)
     slowest: list[tuple[float, EvidenceSpan]] = field(default_factory=list[tuple[float, EvidenceSpan]])
     _last_rollout: str | None = None
 
@@ -35,6 +37,7 @@ class Spent:
         span = call.span
         self.calls += 1
         self.time_s += duration_s
+        self.latency.add(duration_s)
         if isinstance(call, ModelCall):
             self.tokens += call.tokens
             if call.cost_usd is not None:
@@ -72,9 +75,7 @@ class Bottlenecks:
             if call.duration_s is not None:
                 self._spend(events, call, (False, call.span.model or "unknown model"), call.duration_s)
 
-    def _spend(
-        self, events: Events, call: ToolCall | ModelCall, key: GroupKey, duration_s: float
-    ) -> None:
+    def _spend(self, events: Events, call: ToolCall | ModelCall, key: GroupKey, duration_s: float) -> None:
         self.total_s += duration_s
         group = self.groups.get(key) or self.groups.setdefault(key, Spent())
         group.add(events, call, duration_s)

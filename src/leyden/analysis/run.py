@@ -134,7 +134,6 @@ def read(run: Run) -> Events:
     outer_calls = _ancestors(calls, parents)
     with_usage = {i for i, s in spans.items() if s.kind in ("llm", "embedding") and _has_usage(s)}
     outer_usage = _ancestors(with_usage, parents)
-    untimed = None
     last_model_call: dict[str | None, ModelCall] = {}
     for span_id, span in spans.items():
         duration_s = _duration(span)
@@ -142,7 +141,7 @@ def read(run: Run) -> Events:
             if span.start_ns is not None and span.end_ns is not None:
                 events.problems.append(Problem("negative_duration", span_id))
             elif span.kind != "reward":
-                untimed = untimed or span_id
+                events.problems.append(Problem("no_time", span_id))
         lane, agent = places[span_id]
         failed = is_failed(span)
         call: ToolCall | ModelCall | None = None
@@ -161,8 +160,6 @@ def read(run: Run) -> Events:
             events.agent_calls.append(AgentCall(span, agent or span.name, failed, duration_s))
         if failed and span_id not in outer_errors:
             events.causes.append(Cause(span, call, agent))
-    if untimed:
-        events.problems.append(Problem("no_time", untimed))
     return events
 
 
