@@ -50,8 +50,8 @@ class NotHandled(Exception):
 class Agent:
     """A front desk: a model to talk to, and what it is told.
 
-    prompt: a template with `{office}`. seed: goes to the model with each call, so a repeat can differ. max_turns: model
-    calls per request before the agent gives up.
+    prompt: a template with `{office}`. seed: goes to the model with each call, so a repeat can differ. resources_id: the
+    bundle the prompt came from, noted on every rollout. max_turns: model calls per request before the agent gives up.
     """
 
     chat: Chat
@@ -59,6 +59,7 @@ class Agent:
     prompt: str = SEED_PROMPT
     tools: list[Json] = field(default_factory=lambda: TOOLS)
     seed: int = 0
+    resources_id: str | None = None
     max_turns: int = 30
 
     def handle(self, task: Task) -> Verdict:
@@ -66,15 +67,15 @@ class Agent:
 
         Raises NotHandled, after the reward, when nothing was done; the rollout then failed. Raises ModelError.
         """
-        desk = Desk(task)
-        with leyden.rollout({"task": task.task_id, "request": task.request}, agent=AGENT):
-            self.converse(desk)
+        desk, given = Desk(task), {"task": task.task_id, "request": task.request}
+        with leyden.rollout(given, mode="train", resources_id=self.resources_id):
+            with leyden.trace.agent(AGENT) as span:
+                span.set_input(task.request)
+                span.set_output(self.converse(desk))
             verdict = check(desk)
             leyden.reward(verdict.reward)
             if not desk.booked and not desk.waiting:
-                raise NotHandled(
-                    f"the request of {task.organiser} ended with no booking and no place on the waiting list"
-                )
+                raise NotHandled("the conversation ended with no booking and no place on the waiting list")
         return verdict
 
     def converse(self, desk: Desk) -> str:
@@ -96,7 +97,35 @@ class Agent:
 
     def _ask(self, messages: list[Json]) -> Json:
         body = {"model": self.model, "messages": messages, "tools": self.tools, "seed": self.seed}
-        return self.chat(body)["choices"][0]["message"]
+        with leyden.trace.llm(self.model, provider="openai") as span:
+            span.set_input(messages)
+            answer = self.chat(body)
+            span.set_output(answer)
+        return answer["choices"][0]["message"]
+
+
+def _use(desk: Desk, call: Json) -> str:
+    """What the model reads after a tool call: the result, or why there is none."""
+    name, text = str(call["function"]["name"]), call["function"]["arguments"]
+    try:
+        with leyden.trace.tool(name) as span:
+            arguments = _arguments(name, text)
+            span.set_input(arguments)
+            result = desk.call(name, arguments)
+            span.set_output(result)
+    except ToolError as error:
+        return json.dumps({"error": str(error)})
+    return json.dumps(result)
+
+
+def _arguments(name: str, text: str) -> Json:
+    try:
+        arguments: object = json.loads(text or "{}")
+    except ValueError:
+        raise ToolError(f"the arguments of {name} are not JSON") from None
+    if not isinstance(arguments, dict):
+        raise ToolError(f"the arguments of {name} must be a JSON object")
+    return cast(Json, arguments)
 
 
 def render(template: str) -> str:
@@ -107,24 +136,6 @@ def render(template: str) -> str:
         raise BadInput(
             f"the prompt template does not render: {error!r}", hint="its one placeholder is {office}"
         ) from None
-
-
-def _use(desk: Desk, call: Json) -> str:
-    """What the model reads after a tool call: the result, or why there is none."""
-    name, text = str(call["function"]["name"]), call["function"]["arguments"] or "{}"
-    try:
-        arguments: object = json.loads(text)
-        if not isinstance(arguments, dict):
-            raise ToolError(f"the arguments of {name} must be a JSON object")
-        return json.dumps(_call_tool(desk, name, cast(Json, arguments)))
-    except json.JSONDecodeError:
-        return json.dumps({"error": f"the arguments of {name} are not JSON"})
-    except ToolError as error:
-        return json.dumps({"error": str(error)})
-
-
-def _call_tool(desk: Desk, name: str, arguments: Json) -> Json:
-    return desk.call(name, arguments)
 
 
 # ── Talking to the model ─────────────────────────────────────────────────────────────────────────────────────────
@@ -187,15 +198,16 @@ def join_chunks(chunks: Iterator[Json]) -> Json:
     calls: dict[int, Json] = {}
     for chunk in chunks:
         answer |= {key: chunk[key] for key in ("id", "model", "created", "usage") if chunk.get(key)}
-        for choice in chunk.get("choices") or []:
-            delta = choice.get("delta") or {}
+        for choice in cast(list[Json], chunk.get("choices") or []):
+            delta = cast(Json, choice.get("delta") or {})
             if delta.get("content"):
                 message["content"] = (message["content"] or "") + delta["content"]
-            for part in delta.get("tool_calls") or []:
+            for part in cast(list[Json], delta.get("tool_calls") or []):
                 _join_call(calls, part)
-            message_ended = choice.get("finish_reason")
-            if message_ended:
-                answer["choices"] = [{"index": 0, "message": message, "finish_reason": message_ended}]
+            if choice.get("finish_reason"):
+                answer["choices"] = [
+                    {"index": 0, "message": message, "finish_reason": choice["finish_reason"]}
+                ]
     if calls:
         message["tool_calls"] = [calls[index] for index in sorted(calls)]
     return {"object": "chat.completion", **answer}
@@ -205,7 +217,7 @@ def _join_call(calls: dict[int, Json], part: Json) -> None:
     call = calls.setdefault(
         part["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
     )
-    function = part.get("function") or {}
+    function = cast(Json, part.get("function") or {})
     call["id"] = part.get("id") or call["id"]
     call["function"]["name"] += function.get("name") or ""
     call["function"]["arguments"] += function.get("arguments") or ""

@@ -12,7 +12,7 @@ so it cannot tell "leave a gap" from "never leave a gap".
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -425,11 +425,15 @@ def _deltas(message: Json) -> Iterator[Json]:
             yield {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
 
 
+def _wants_usage(body: Json) -> bool:
+    return bool(cast(Json, body.get("stream_options") or {}).get("include_usage"))
+
+
 # ── The server ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
-def serve(*, port: int = 0, fidelity: Fidelity = USUAL) -> Iterator[str]:
+def serve(*, port: int = 0, fidelity: Fidelity = USUAL) -> Generator[str, None, None]:
     """Serve the scripted model on loopback for the length of a with block; yields its base URL, ending in /v1."""
 
     class Handler(_Handler):
@@ -478,9 +482,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(400, f"not a chat completion request: {error!r}")
         if not body.get("stream"):
             return self._answer(200, answer)
-        self._stream(
-            chunks(answer, include_usage=bool((body.get("stream_options") or {}).get("include_usage")))
-        )
+        self._stream(chunks(answer, include_usage=_wants_usage(body)))
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the demo's screen is for its findings."""

@@ -124,7 +124,20 @@ _SPOKEN_EQUIPMENT = {
 }
 _PRIVATE = ("It is a job interview.", "It is a personnel talk, so please keep it private.")
 _FIRST_DAY = date(2026, 5, 4)
-_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
 
 def tasks(count: int, *, seed: int = 0) -> list[Task]:
