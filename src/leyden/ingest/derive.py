@@ -205,7 +205,11 @@ def _provider(said: Any, model: str | None) -> str | None:
         return low
     # Vercel says `openai.chat`, `google.generative-ai`: the provider and one of its endpoints.
     head = low.partition(".")[0]
-    return _PROVIDERS.get(low) or _PROVIDERS.get(head) or (head if head in _STANDARD else column(low, NAME_CHARS))
+    return (
+        _PROVIDERS.get(low)
+        or _PROVIDERS.get(head)
+        or (head if head in _STANDARD else column(low, NAME_CHARS))
+    )
 
 
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -342,7 +346,9 @@ def _from_events(events: list[EventView], said: Any, answer: Any) -> tuple[Any, 
 
 # ── What went wrong ──────────────────────────────────────────────────────────────────────────────────────────────
 
-_TYPED = re.compile(r"^([A-Za-z_][\w.]{0,120}?(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Failure)):\s*")
+_TYPED = re.compile(
+    r"^([A-Za-z_][\w.]{0,120}?(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Failure)):\s*"
+)
 _FAILED_ANSWER = re.compile(
     r"\s*(?:Error\s*:|Error (?:executing|calling|invoking|running|when|while)\b|Traceback \(most recent call last\)"
     r"|[A-Za-z_][\w.]{0,120}?(?:Error|Exception)\s*:|<tool_use_error>)"
@@ -435,7 +441,11 @@ def _rewards(get: Get) -> Iterator[tuple[str, float]]:
             break
         value = _number(said)
         if value is not None:
-            yield column(get(f"agentlightning.reward.{n}.name"), NAME_CHARS) or ("primary" if n == 0 else str(n)), value
+            yield (
+                column(get(f"agentlightning.reward.{n}.name"), NAME_CHARS)
+                or ("primary" if n == 0 else str(n)),
+                value,
+            )
     else:
         return
     if n == 0:

@@ -12,7 +12,18 @@ _PARSE_CHARS = 65_536
 _DEEPEST = 6
 # Where one message starts, as the usual encoders write it. Inside a string the quotes would be escaped.
 _MESSAGE_STARTS = ('{"role":', '{"role" :', '{"parts":', '{"content":')
-_TEXT_KEYS = ("content", "parts", "text", "response", "result", "output", "message", "value", "arguments", "input")
+_TEXT_KEYS = (
+    "content",
+    "parts",
+    "text",
+    "response",
+    "result",
+    "output",
+    "message",
+    "value",
+    "arguments",
+    "input",
+)
 
 
 def preview(value: Any) -> str | None:

@@ -68,7 +68,12 @@ _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
     ],
     "Status": [("message", 2, _BYTES), ("code", 3, _INT32)],
     "Event": [("time_ns", 1, _FIXED64), ("name", 2, _BYTES), ("attributes", 3, {})],
-    "Link": [("trace_id", 1, _BYTES), ("span_id", 2, _BYTES), ("trace_state", 3, _BYTES), ("attributes", 4, {})],
+    "Link": [
+        ("trace_id", 1, _BYTES),
+        ("span_id", 2, _BYTES),
+        ("trace_state", 3, _BYTES),
+        ("attributes", 4, {}),
+    ],
     "KeyValue": [("key", 1, _BYTES), ("value", 2, "AnyValue")],
     "AnyValue": [
         ("string_value", 1, _BYTES),

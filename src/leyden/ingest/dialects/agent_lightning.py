@@ -22,7 +22,11 @@ AGENT_LIGHTNING = Dialect(
     marks=("agentlightning.reward.0.value", "agentlightning.operation.name"),
     names=("agentlightning",),
     kind=_kind,
-    input=("agentlightning.operation.input", "agentlightning.operation.input.messages", "agentlightning.message.body"),
+    input=(
+        "agentlightning.operation.input",
+        "agentlightning.operation.input.messages",
+        "agentlightning.message.body",
+    ),
     output=(
         "agentlightning.operation.output",
         "agentlightning.object.json",

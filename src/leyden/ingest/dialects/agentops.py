@@ -26,7 +26,12 @@ AGENTOPS = Dialect(
     ttft=(("gen_ai.streaming.time_to_first_token", 1000.0), ("gen_ai.response.time_to_first_chunk", 1000.0)),
     input=("agentops.entity.input", "gen_ai.input.messages"),
     output=("agentops.entity.output", "gen_ai.output.messages"),
-    arguments=("tool.parameters", "agentops.tool.input", "agentops.entity.input", "gen_ai.tool.call.arguments"),
+    arguments=(
+        "tool.parameters",
+        "agentops.tool.input",
+        "agentops.entity.input",
+        "gen_ai.tool.call.arguments",
+    ),
     result=("tool.result", "agentops.tool.output", "agentops.entity.output", "gen_ai.tool.call.result"),
     messages_in=("gen_ai.prompt.", "."),
     messages_out=("gen_ai.completion.", "."),
