@@ -176,8 +176,24 @@ _PROVIDERS = {
     "xai": "x_ai",
 }
 _STANDARD = frozenset(
-    "openai anthropic cohere deepseek groq perplexity aws.bedrock azure.ai.inference azure.ai.openai gcp.gemini gcp.gen_ai "
-    "gcp.vertex_ai ibm.watsonx.ai mistral_ai moonshot_ai x_ai".split()
+    [
+        "openai",
+        "anthropic",
+        "cohere",
+        "deepseek",
+        "groq",
+        "perplexity",
+        "aws.bedrock",
+        "azure.ai.inference",
+        "azure.ai.openai",
+        "gcp.gemini",
+        "gcp.gen_ai",
+        "gcp.vertex_ai",
+        "ibm.watsonx.ai",
+        "mistral_ai",
+        "moonshot_ai",
+        "x_ai",
+    ]
 )
 _MODEL_OF = (
     ("gpt-", "openai"),
@@ -229,8 +245,8 @@ def _first(get: Get, keys: tuple[str, ...]) -> Any:
 
 def _count(value: Any) -> int | None:
     """A value as a count; None when it is none, negative, or beyond 2**53."""
-    if value is None:
-        return None
+    if value is None or (type(value) is int and 0 <= value <= MAX_COUNT):
+        return value
     if isinstance(value, str):
         value = int(value) if value.isascii() and value.isdigit() and len(value) < 17 else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_COUNT:

@@ -19,7 +19,7 @@ def _kind(get: Get, name: str) -> SpanKind | None:
 
 AGENT_LIGHTNING = Dialect(
     name="agent_lightning",
-    marks=("agentlightning.reward.0.value", "agentlightning.operation.name"),
+    marks=("agentlightning.reward.0.value",),
     names=("agentlightning",),
     kind=_kind,
     input=(

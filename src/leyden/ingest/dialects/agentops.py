@@ -19,7 +19,7 @@ _KINDS: dict[str, SpanKind] = {
 
 AGENTOPS = Dialect(
     name="agentops",
-    marks=("agentops.span.kind", "agentops.entity.name", "agentops.tags"),
+    marks=("agentops.span.kind",),
     kind=kind_from(("agentops.span.kind",), _KINDS),
     agent=("agent.name", "gen_ai.agent.name"),
     tool=("tool.name", "gen_ai.tool.name"),

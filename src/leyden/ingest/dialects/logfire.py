@@ -17,13 +17,7 @@ def _kind(get: Get, name: str) -> SpanKind | None:
 
 LOGFIRE = Dialect(
     name="logfire",
-    marks=(
-        "logfire.msg",
-        "logfire.span_type",
-        "logfire.json_schema",
-        "pydantic_ai.all_messages",
-        "all_messages_events",
-    ),
+    marks=("logfire.json_schema", "logfire.msg"),
     kind=_kind,
     agent=("gen_ai.agent.name", "agent_name"),
     model=("gen_ai.response.model", "gen_ai.request.model", "model_name"),

@@ -20,7 +20,7 @@ def _kind(get: Get, name: str) -> SpanKind | None:
 
 VERCEL = Dialect(
     name="vercel",
-    marks=("ai.operationId", "ai.model.id", "ai.toolCall.name"),
+    marks=("ai.operationId",),
     names=("ai",),
     kind=_kind,
     agent=("ai.telemetry.functionId", "gen_ai.agent.name"),
