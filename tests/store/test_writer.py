@@ -101,8 +101,7 @@ def test_a_full_disk_fails_the_write_with_its_name_and_keeps_what_was_there(tmp_
     store = open_store(Settings(db=str(tmp_path / "small.db")))
     store.writer.run(add_project("before"))
     pages = store.writer.run(lambda tx: tx.driver("PRAGMA page_count")[0][0])
-    with store.database._writing().connection.cursor() as cursor:  # pyright: ignore
-        cursor.execute(f"PRAGMA max_page_count={pages}")
+    store.writer.run(lambda tx: tx.driver(f"PRAGMA max_page_count={pages}"))
     with pytest.raises(StoreFull, match="No space left"):
         store.writer.run(
             lambda tx: tx.run(sa.insert(tables.project), {"name": "x" * 500_000, "create_time": 1.0})

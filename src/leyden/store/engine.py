@@ -77,23 +77,18 @@ class Statement:
 
     def __init__(self, build: Callable[[Any], ClauseElement]) -> None:
         self._build = build
-        self._ready: dict[str, tuple[str, list[str]]] = {}
-        self._constants: dict[str, Any] = {}
+        self._ready: dict[str, tuple[str, list[str], dict[str, Any]]] = {}
 
-    def on(self, dialect: sa.Dialect) -> tuple[str, list[str]]:
-        """SQL text and the order of its parameters."""
+    def on(self, dialect: sa.Dialect) -> tuple[str, list[str], dict[str, Any]]:
+        """SQL text, the order of its parameters, and the values that the statement itself holds."""
         ready = self._ready.get(dialect.name)
         if ready is None:
-            compiled: Any = self._build(INSERTS[dialect.name]).compile(
-                dialect=dialect, compile_kwargs={"render_postcompile": True}
-            )
-            self._constants = {k: v for k, v in compiled.params.items() if v is not None}
-            ready = self._ready[dialect.name] = (str(compiled), list(compiled.positiontup or compiled.params))
+            built = self._build(INSERTS[dialect.name])
+            compiled: Any = built.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+            constants = {k: v for k, v in compiled.params.items() if v is not None}
+            ready = (str(compiled), list(compiled.positiontup or compiled.params), constants)
+            self._ready[dialect.name] = ready
         return ready
-
-    def values(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The parameters together with the constants that the statement itself holds."""
-        return {**self._constants, **params} if self._constants else params
 
 
 class Tx:
@@ -141,8 +136,8 @@ class Tx:
         return count
 
     def _execute(self, statement: Statement, params: dict[str, Any]) -> DBAPICursor:
-        sql, names = statement.on(self.dialect)
-        values = statement.values(params)
+        sql, names, constants = statement.on(self.dialect)
+        values = {**constants, **params} if constants else params
         cursor = self._raw.cursor()
         cursor.execute(sql, tuple(values[n] for n in names) if self.is_sqlite else values)
         return cursor
