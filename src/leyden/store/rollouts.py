@@ -250,7 +250,17 @@ def add_attempt(
         start_time=now, worker_id=worker_id, lease_until=lease_until,
     )  # fmt: skip
     return AttemptRow(
-        rollout.rollout_id, attempt_id, sequence_id, now, None, "preparing", worker_id, None, None, None, lease_until
+        rollout.rollout_id,
+        attempt_id,
+        sequence_id,
+        now,
+        None,
+        "preparing",
+        worker_id,
+        None,
+        None,
+        None,
+        lease_until,
     )
 
 
