@@ -1,6 +1,9 @@
 """`python -m leyden.demo`."""
 
+import os
+import signal
 import sys
+from typing import NoReturn
 
 import click
 
@@ -21,6 +24,8 @@ from leyden.errors import LeydenError
 @click.option("--mended", is_flag=True, help="Describe the tools rightly: the fault the demo finds is gone.")
 def main(count: int, keep: bool, port: int, store: str | None, stream: bool, mended: bool) -> None:
     """An agent books meeting rooms; Leyden says what it does wrong. Offline unless OPENAI_BASE_URL is set."""
+    # Ended by a signal, it still stops its server.
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         run(count=count, keep=keep, port=port, store=store, stream=stream, mended=mended)
     except LeydenError as error:
@@ -28,6 +33,14 @@ def main(count: int, keep: bool, port: int, store: str | None, stream: bool, men
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; into the closed pipe that would print an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

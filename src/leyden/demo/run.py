@@ -23,7 +23,16 @@ import httpx
 
 import leyden
 from leyden.demo import scripted_model
-from leyden.demo.agent import AGENT, PROMPT_RESOURCE, SEED_PROMPT, Agent, Handled, ModelError, chat_over_http
+from leyden.demo.agent import (
+    AGENT,
+    PROMPT_RESOURCE,
+    SEED_PROMPT,
+    Agent,
+    Handled,
+    Json,
+    ModelError,
+    chat_over_http,
+)
 from leyden.demo.world import TOOLS, Task, tasks, with_calendar_date
 from leyden.errors import BadInput, LeydenError, ServerUnreachable
 from leyden.types import PromptTemplate
@@ -53,8 +62,8 @@ def run(*, count: int, keep: bool, port: int, store: str | None, stream: bool, m
     """Serve `count` requests, analyse them and print what was found, all on stdout.
 
     store: address of a server to record to; None starts one, which is stopped and its database deleted unless `keep`.
-    stream: ask the model for streamed answers. mended: describe the tools rightly, so the demo's fault is gone. Raises LeydenError when the server does not start, the model answers none
-    of the requests, or rollouts do not arrive.
+    stream: ask the model for streamed answers. mended: describe the tools rightly, so the demo's fault is gone.
+    Raises LeydenError when the server does not start, the model answers no request, or rollouts do not arrive.
     """
     _say("Leyden demo: a front desk books meeting rooms under a dozen house rules.")
     with ExitStack() as stack:
@@ -64,11 +73,12 @@ def run(*, count: int, keep: bool, port: int, store: str | None, stream: bool, m
         server = None if store else stack.enter_context(_server(port=port, keep=keep))
         url = store or (server.url if server else "")
         _say(f"\nServer   {url}" + ("" if store else "  (a database of its own)"))
-        handled = _record(url, model, tasks(count), stream=stream, mended=mended)
+        tools = with_calendar_date("YYYY-MM-DD") if mended else TOOLS
+        handled = _record(url, model, tasks(count), tools=tools, stream=stream)
         _say(_summary(handled))
         _say("\n$ leyden analyze\n")
         _leyden("analyze", "--store", url)
-        _say("\n" + _next_steps(url, server, kept=keep, show=_worst(handled).rollout_id))
+    _say("\n" + _next_steps(url, server, kept=keep, show=_worst(handled).rollout_id))
 
 
 def real_model(env: Mapping[str, str]) -> Model | None:
@@ -158,14 +168,18 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 # ── The work ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _record(url: str, model: Model, todo: list[Task], *, stream: bool, mended: bool) -> list[Handled]:
+def _record(url: str, model: Model, todo: list[Task], *, tools: list[Json], stream: bool) -> list[Handled]:
     """Let the agent serve every task, recorded at `url`; returns once the server knows how each ended."""
-    with leyden.Client(url) as client, tempfile.TemporaryDirectory(prefix="leyden-demo-spool-") as spool:
+    # A proxy of the environment has no business on loopback.
+    http = httpx.Client(timeout=120.0, trust_env=not model.base_url.startswith("http://127.0.0.1:"))
+    folder = tempfile.TemporaryDirectory(prefix="leyden-demo-spool-")
+    with leyden.Client(url) as client, http, folder as spool:
         prompt = PromptTemplate(template=SEED_PROMPT, engine="f-string")
         resources_id = client.update_resources(AGENT, {PROMPT_RESOURCE: prompt}).resources_id
+        chat = chat_over_http(http, base_url=model.base_url, api_key=model.api_key, stream=stream)
         leyden.init(url, service_name="leyden-demo", enabled=True, sample=1.0, spool_dir=spool)
         try:
-            handled = _serve_all(model, todo, resources_id=resources_id, stream=stream, mended=mended)
+            handled = _serve_all(Agent(chat, model=model.name, tools=tools, resources_id=resources_id), todo)
             leyden.flush(_ROLLOUTS_END_WITHIN_S)
         finally:
             leyden.shutdown()
@@ -175,24 +189,15 @@ def _record(url: str, model: Model, todo: list[Task], *, stream: bool, mended: b
     return handled
 
 
-def _serve_all(
-    model: Model, todo: list[Task], *, resources_id: str, stream: bool, mended: bool
-) -> list[Handled]:
+def _serve_all(agent: Agent, todo: list[Task]) -> list[Handled]:
     handled: list[Handled] = []
-    on_loopback = model.base_url.startswith(
-        "http://127.0.0.1:"
-    )  # where a proxy of the environment has no business
-    with (
-        httpx.Client(timeout=120.0, trust_env=not on_loopback) as client,
-        ThreadPoolExecutor(AT_ONCE) as pool,
-    ):
-        chat = chat_over_http(client, base_url=model.base_url, api_key=model.api_key, stream=stream)
-        tools = with_calendar_date("YYYY-MM-DD") if mended else TOOLS
-        agent = Agent(chat, model=model.name, tools=tools, resources_id=resources_id)
-        began = time.monotonic()
+    pool, began = ThreadPoolExecutor(AT_ONCE), time.monotonic()
+    try:
         for done in as_completed([pool.submit(agent.handle, task) for task in todo]):
             handled.append(done.result())
             _progress(len(handled), len(todo), seconds=time.monotonic() - began)
+    finally:
+        pool.shutdown(cancel_futures=True)
     failures = [one.failure for one in handled if isinstance(one.failure, ModelError)]
     if len(failures) == len(todo):
         raise failures[0]
