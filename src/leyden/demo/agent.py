@@ -5,14 +5,15 @@ model, never hidden; a request that ends with nothing done is a failed rollout. 
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httpx
 
 import leyden
-from leyden.demo.world import OFFICE, TOOLS, Desk, Task, ToolError, Verdict, check
+from leyden.demo.world import OFFICE, TOOLS, Desk, Task, ToolError, check
 from leyden.errors import BadInput, LeydenError
 
 Json = dict[str, Any]
@@ -46,6 +47,15 @@ class NotHandled(Exception):
     """The conversation ended and nothing was done about the request."""
 
 
+class Handled(NamedTuple):
+    """How a request went. `broken` names the house rules that were broken, `failure` says why the rollout failed."""
+
+    rollout_id: str
+    reward: float
+    broken: tuple[str, ...] = ()
+    failure: ModelError | NotHandled | None = None
+
+
 @dataclass(frozen=True)
 class Agent:
     """A front desk: a model to talk to, and what it is told.
@@ -62,21 +72,25 @@ class Agent:
     resources_id: str | None = None
     max_turns: int = 30
 
-    def handle(self, task: Task) -> Verdict:
-        """Serve one request as one rollout, reward it, and return how well it went.
-
-        Raises NotHandled, after the reward, when nothing was done; the rollout then failed. Raises ModelError.
-        """
-        desk, given = Desk(task), {"task": task.task_id, "request": task.request}
-        with leyden.rollout(given, mode="train", resources_id=self.resources_id):
-            with leyden.trace.agent(AGENT) as span:
-                span.set_input(task.request)
-                span.set_output(self.converse(desk))
-            verdict = check(desk)
-            leyden.reward(verdict.reward)
-            if not desk.booked and not desk.waiting:
-                raise NotHandled("the conversation ended with no booking and no place on the waiting list")
-        return verdict
+    def handle(self, task: Task) -> Handled:
+        """Serve one request as one rollout, and reward it. A request that fails is a failed rollout, not an exception."""
+        given = {"task": task.task_id, "request": task.request}
+        rollout = leyden.rollout(given, mode="train", resources_id=self.resources_id)
+        desk = Desk(task)
+        try:
+            with rollout:
+                with leyden.trace.agent(AGENT) as span:
+                    span.set_input(task.request)
+                    span.set_output(self.converse(desk))
+                verdict = check(desk)
+                leyden.reward(verdict.reward)
+                if not desk.booked and not desk.waiting:
+                    raise NotHandled(
+                        "the conversation ended with no booking and no place on the waiting list"
+                    )
+        except (ModelError, NotHandled) as failure:
+            return Handled(rollout.rollout_id, 0.0, failure=failure)
+        return Handled(rollout.rollout_id, verdict.reward, verdict.broken)
 
     def converse(self, desk: Desk) -> str:
         """Let the model and the tools talk until the model stops calling tools; returns its last sentence."""
@@ -141,8 +155,22 @@ def render(template: str) -> str:
 # ── Talking to the model ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def chat_over_http(client: httpx.Client, *, base_url: str, api_key: str = "", stream: bool = False) -> Chat:
-    """A Chat over `{base_url}/chat/completions`. base_url ends in /v1, as OPENAI_BASE_URL does."""
+_OVERLOADED = frozenset({429, 500, 502, 503, 504, 529})
+
+
+def chat_over_http(
+    client: httpx.Client,
+    *,
+    base_url: str,
+    api_key: str = "",
+    stream: bool = False,
+    pauses_s: tuple[float, ...] = (1.0, 2.0, 4.0),
+) -> Chat:
+    """A Chat over `{base_url}/chat/completions`. base_url ends in /v1, as OPENAI_BASE_URL does.
+
+    A model that is overloaded is asked again after each of `pauses_s`; then the Chat raises ModelError, as it does at
+    once for any other refusal.
+    """
     url, headers = (
         f"{base_url.rstrip('/')}/chat/completions",
         {"Authorization": f"Bearer {api_key or 'none'}"},
@@ -150,7 +178,7 @@ def chat_over_http(client: httpx.Client, *, base_url: str, api_key: str = "", st
 
     def plain(body: Json) -> Json:
         response = client.post(url, json=body, headers=headers)
-        _require_ok(response)
+        response.raise_for_status()
         return response.json()
 
     def streamed(body: Json) -> Json:
@@ -158,30 +186,37 @@ def chat_over_http(client: httpx.Client, *, base_url: str, api_key: str = "", st
         with client.stream("POST", url, json=asked, headers=headers) as response:
             if response.is_error:
                 response.read()
-            _require_ok(response)
+            response.raise_for_status()
             return join_chunks(_events(response.iter_lines()))
 
-    def chat(body: Json) -> Json:
+    def once(body: Json) -> Json:
         try:
-            answer = (streamed if stream else plain)(body)
-        except httpx.HTTPError as error:
-            raise ModelError(
-                f"no answer from the model at {base_url}: {error or type(error).__name__}"
-            ) from error
+            answer = cast(object, (streamed if stream else plain)(body))
         except ValueError as error:
             raise ModelError(f"the model at {base_url} answered something that is not JSON") from error
-        if not answer.get("choices"):
+        if not isinstance(answer, dict) or not cast(Json, answer).get("choices"):
             raise ModelError(f"the model at {base_url} answered without a choice")
-        return answer
+        return cast(Json, answer)
+
+    def chat(body: Json) -> Json:
+        for pause_s in (*pauses_s, None):
+            try:
+                return once(body)
+            except httpx.HTTPStatusError as error:
+                if pause_s is None or error.response.status_code not in _OVERLOADED:
+                    raise _refusal(error.response) from error
+                time.sleep(pause_s)
+            except httpx.HTTPError as error:
+                raise ModelError(
+                    f"no answer from the model at {base_url}: {error or type(error).__name__}"
+                ) from error
+        raise AssertionError("the last pass returns or raises")
 
     return chat
 
 
-def _require_ok(response: httpx.Response) -> None:
-    if response.is_error:
-        raise ModelError(
-            f"the model at {response.url} answered {response.status_code}: {response.text[:300]}"
-        )
+def _refusal(response: httpx.Response) -> ModelError:
+    return ModelError(f"the model at {response.url} answered {response.status_code}: {response.text[:300]}")
 
 
 def _events(lines: Iterator[str]) -> Iterator[Json]:
