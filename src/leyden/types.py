@@ -106,12 +106,12 @@ class RolloutConfig(BaseModel):
     """How long an attempt may take and when it is tried again."""
 
     timeout_seconds: float | None = Field(
-        None, description="an attempt older than this, in seconds, times out"
+        default=None, description="an attempt older than this, in seconds, times out"
     )
     unresponsive_seconds: float | None = Field(
-        None, description="silence longer than this, in seconds, ends an attempt"
+        default=None, description="silence longer than this, in seconds, ends an attempt"
     )
-    max_attempts: int = Field(1, ge=1)
+    max_attempts: int = Field(default=1, ge=1)
     retry_condition: list[AttemptStatus] = Field(default_factory=list[AttemptStatus])
 
 

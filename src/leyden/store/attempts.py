@@ -67,7 +67,11 @@ def update(
     status = AttemptStatus(changes.get("status", old.status))
     _check(old, status)
     new = old._replace(**changes, **_ending(old, status, now=now))
-    _write(tx, new, lease_until=now + lease_s if old.lease_until is not None and status in ACTIVE_ATTEMPT else None)
+    _write(
+        tx,
+        new,
+        lease_until=now + lease_s if old.lease_until is not None and status in ACTIVE_ATTEMPT else None,
+    )
     if "status" in changes and row.attempt_id == old.attempt_id:
         _move(tx, row, new, project=project, now=now)
     elif "last_heartbeat_time" in changes and row.status in ACTIVE_ROLLOUT:

@@ -104,7 +104,8 @@ ADD_ATTEMPT = Statement(
 
 def _deadline(lease: str) -> sa.ColumnElement[Any]:
     """now + the shortest of lease, time-out and silence allowed: when the watchdog has to look for the first time."""
-    shortest = sa.case(
+    longest: sa.ColumnElement[Any] = bind(lease)
+    shortest: sa.ColumnElement[Any] = sa.case(
         (
             sa.and_(
                 t.c.timeout_seconds < bind(lease),
@@ -113,9 +114,10 @@ def _deadline(lease: str) -> sa.ColumnElement[Any]:
             t.c.timeout_seconds,
         ),
         (t.c.unresponsive_seconds < bind(lease), t.c.unresponsive_seconds),
-        else_=bind(lease),
+        else_=longest,
     )
-    return bind("now") + shortest
+    now: sa.ColumnElement[Any] = bind("now")
+    return now + shortest
 
 
 CLAIM = Statement(
@@ -250,7 +252,17 @@ def add_attempt(
         start_time=now, worker_id=worker_id, lease_until=lease_until,
     )  # fmt: skip
     return AttemptRow(
-        rollout.rollout_id, attempt_id, sequence_id, now, None, "preparing", worker_id, None, None, None, lease_until
+        rollout.rollout_id,
+        attempt_id,
+        sequence_id,
+        now,
+        None,
+        "preparing",
+        worker_id,
+        None,
+        None,
+        None,
+        lease_until,
     )
 
 
@@ -594,6 +606,15 @@ def finished(tx: Tx, rollout_ids: list[str], *, project: str) -> list[RolloutRow
         )
         rows |= {row.rollout_id: RolloutRow(*row) for row in found}
     return [rows[rollout_id] for rollout_id in dict.fromkeys(rollout_ids) if rollout_id in rows]
+
+
+def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
+    """How many of the ids are rollouts."""
+    chunks = (rollout_ids[i : i + 500] for i in range(0, len(rollout_ids), 500))
+    return sum(
+        tx.first(sa.select(sa.func.count()).where(t.c.project == project, t.c.rollout_id.in_(some)))[0]
+        for some in chunks
+    )
 
 
 def delete(tx: Tx, rollout_id: str, *, project: str) -> None:

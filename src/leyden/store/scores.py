@@ -24,6 +24,21 @@ def add_rewards(tx: Tx, spans: Sequence[SpanRecord], *, now: float) -> None:
     tx.run(sa.insert(t), rows)
 
 
+def add_final(tx: Tx, rollout_id: str, attempt_id: str, *, value: float, time: float) -> None:
+    """Keep the final reward of a run that was recorded elsewhere."""
+    row = {
+        "rollout_id": rollout_id,
+        "attempt_id": attempt_id,
+        "span_id": None,
+        "name": "primary",
+        "value": value,
+        "source": "reward",
+        "is_primary": 1,
+        "time": time,
+    }
+    tx.run(sa.insert(t), row)
+
+
 def add(tx: Tx, posted: Sequence[Score], *, project: str) -> None:
     """Keep posted scores. Raises NotFound when one is about a rollout nobody knows; then none is kept."""
     known = {

@@ -4,7 +4,7 @@
 again changes nothing. A span of an unknown rollout is refused alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -341,13 +341,15 @@ def _holds(raw: bytes, attributes: Sequence[tuple[str, str]]) -> bool:
     return all(key.encode() in raw and value.encode() in raw for key, value in attributes)
 
 
-def scan_runs(tx: Tx, rollout_ids: Sequence[str]) -> Iterator[tuple[str, list[SpanSummary]]]:
-    """The narrow rows of each rollout's latest attempt, in sequence order, one rollout at a time."""
-    query = (
+OF_ATTEMPT = Statement(
+    lambda _: (
         sa.select(*SUMMARY_COLUMNS)
-        .join(t, sa.and_(t.c.rollout_id == s.c.rollout_id, t.c.attempt_id == s.c.attempt_id))
-        .where(s.c.rollout_id == bind("rollout"))
+        .where(s.c.rollout_id == bind("rollout"), s.c.attempt_id == bind("attempt"))
         .order_by(s.c.sequence_id, s.c.id)
     )
-    for rollout_id in rollout_ids:
-        yield rollout_id, [SpanSummary(*row) for row in tx.all(query, {"rollout": rollout_id})]
+)
+
+
+def of_attempt(tx: Tx, rollout_id: str, attempt_id: str) -> list[SpanSummary]:
+    """The narrow rows of one attempt in sequence order."""
+    return [SpanSummary(*row) for row in tx.hot(OF_ATTEMPT, rollout=rollout_id, attempt=attempt_id)]

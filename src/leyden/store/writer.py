@@ -30,10 +30,12 @@ Listener = Callable[[set[str]], None]
 
 GROUP_BYTES = 4 * 2**20
 GROUP_CHANGES = 256
+# 16 MiB of 16 KiB pages written while a checkpoint ran.
+LOG_FRAMES = 1024
 
 
 class _Waiting(NamedTuple):
-    change: Change
+    change: Change | None  # None asks for a checkpoint
     size: int
     future: "Future[Any] | asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop | None
@@ -88,6 +90,19 @@ class Writer:
         self._accept(_Waiting(change, size, future, loop))
         return await future
 
+    def checkpoint(self) -> int:
+        """Copy SQLite's write-ahead log into the file, off the writer; frames left in the log. For a background thread.
+
+        When much was written meanwhile the writer copies the small rest itself between two groups: only a log that is
+        copied whole starts again from its beginning instead of growing.
+        """
+        left = self.database.checkpoint()
+        if left > LOG_FRAMES:
+            future: Future[int] = Future()
+            self._accept(_Waiting(None, 0, future, None))
+            return future.result()
+        return left
+
     def close(self) -> None:
         """Commit what was accepted, then stop the thread."""
         with self._ready:
@@ -132,11 +147,17 @@ class Writer:
         return group
 
     def _commit(self, group: list[_Waiting]) -> None:
+        if any(waiting.change is None for waiting in group):
+            self._checkpoint([waiting for waiting in group if waiting.change is None])
+            group = [waiting for waiting in group if waiting.change is not None]
+        if not group:
+            return
         outcomes: list[tuple[Any, BaseException | None]] = []
         notices: set[str] = set()
         try:
             with self.database.begin() as tx:
                 for waiting in group:
+                    assert waiting.change is not None
                     outcomes.append(self._one(tx, waiting.change))
                     notices |= tx.notices
                     tx.notices.clear()
@@ -156,6 +177,13 @@ class Writer:
         if notices:
             for listener in self.listeners:
                 listener(notices)
+
+    def _checkpoint(self, asked: list[_Waiting]) -> None:
+        try:
+            left, error = self.database.checkpoint(), None
+        except LeydenError as failure:
+            left, error = 0, failure
+        self._answer(asked, [(left, error)] * len(asked))
 
     def _one(self, tx: Tx, change: Change) -> tuple[Any, BaseException | None]:
         try:
