@@ -42,33 +42,33 @@ def commands_page() -> str:
     ]
     parts = [
         part
-        for name, command in programs()
-        for path, each in walk(name, command)
-        for part in (f"## {path}", "", "```", _help(path, each), "```", "")
+        for context in commands()
+        for part in (f"## {context.command_path}", "", "```", _help(context), "```", "")
     ]
     return "\n".join([*head, *parts])
 
 
-def programs() -> list[tuple[str, click.Command]]:
-    """The programs that an install puts on the PATH."""
+def commands() -> Iterator[click.Context]:
+    """Every command of the programs that an install puts on the PATH, as the context it would run in."""
     from leyden.cli import agl, main
 
-    return [("leyden", main.main), ("agl", agl.main)]
+    yield from _walk("leyden", main.main, None)
+    yield from _walk("agl", agl.main, None)
 
 
-def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """The command and everything under it, each with the words that a user types."""
-    yield path, command
+def _walk(name: str, command: click.Command, parent: click.Context | None) -> Iterator[click.Context]:
+    settings = {"terminal_width": 100, "max_content_width": 100, **command.context_settings}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
+    yield context
     if isinstance(command, click.Group):
-        context = click.Context(command, info_name=path)
-        for name in command.list_commands(context):
-            if (child := command.get_command(context, name)) and not child.hidden:
-                yield from walk(f"{path} {name}", child)
+        for each in command.list_commands(context):
+            child = command.get_command(context, each)
+            if child and not child.hidden:
+                yield from _walk(each, child, context)
 
 
-def _help(path: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
-    return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+def _help(context: click.Context) -> str:
+    return "\n".join(line.rstrip() for line in context.get_help().splitlines())
 
 
 def _as_typed(default: object) -> str:

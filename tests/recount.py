@@ -104,7 +104,11 @@ def trail_runs(split: str = "GAIA") -> Iterator[RawRun]:
     for path in sorted(data("trail", "data", split).glob("*.json")):
         document = json.loads(path.read_text())
         run = RawRun(path.stem)
+        seen: set[str] = set()
         for span, _ in trail_spans(document):
+            if span["span_id"] in seen:
+                continue  # one SWE-Bench file holds the same model call twice
+            seen.add(span["span_id"])
             attributes = span["span_attributes"]
             if trail_kind(span) == "TOOL":
                 error = span["status_message"] if span["status_code"] == "Error" else None

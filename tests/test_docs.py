@@ -50,10 +50,11 @@ def test_every_python_example_runs(text: str, note: str, server_url: str, tmp_pa
     compile(program, "example", "exec")
     if note.startswith("needs "):
         return
+    environment = {**os.environ, "LEYDEN_URL": server_url}
     run = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env=os.environ,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -68,9 +69,7 @@ def test_every_command_in_the_docs_exists(line: str) -> None:
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
         return
-    commands = {
-        path: command for name, main in reference.programs() for path, command in reference.walk(name, main)
-    }
+    commands = {context.command_path: context.command for context in reference.commands()}
     path = words[0]
     while len(words) > len(path.split()) and f"{path} {words[len(path.split())]}" in commands:
         path = f"{path} {words[len(path.split())]}"

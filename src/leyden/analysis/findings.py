@@ -41,7 +41,9 @@ _SEVERITY_ORDER: dict[Severity, int] = {"high": 0, "medium": 1, "low": 2}
 
 def fingerprint(kind: str, *parts: str | None) -> str:
     """The name of a finding across runs and weeks: the same kind of thing in the same place with the same error."""
-    digest = blake2b("\0".join([kind, *(part or "" for part in parts)]).encode(), digest_size=8)
+    digest = blake2b(
+        "\0".join([kind, *(part or "" for part in parts)]).encode("utf-8", "replace"), digest_size=8
+    )
     return "fi-" + digest.hexdigest()
 
 
@@ -201,7 +203,7 @@ def from_silent_failures(silent: Occurrences, *, failed: int, runs: int) -> list
         kind="failed_rollouts",
         severity="medium" if silent.runs >= max(runs / 10, _FEW) else "low",
         title=f"{silent.runs} of {failed} failed runs contain no error at all",
-        recommendation=f"Errors cannot explain {silent.runs / failed:.0%} of the failures: the agent decided wrongly. Read a few of these "
+        recommendation=f"Errors cannot explain {silent.runs / failed:.0%} of the failures: no call failed, the agent decided or answered wrongly, or the scoring did. Read a few of these "
         "runs from the end, compare each with a run of the same task that succeeded, and score what they should have done.",
         impact=silent.impact(),
         agent=silent.agent,

@@ -176,8 +176,24 @@ _PROVIDERS = {
     "xai": "x_ai",
 }
 _STANDARD = frozenset(
-    "openai anthropic cohere deepseek groq perplexity aws.bedrock azure.ai.inference azure.ai.openai gcp.gemini gcp.gen_ai "
-    "gcp.vertex_ai ibm.watsonx.ai mistral_ai moonshot_ai x_ai".split()
+    [
+        "openai",
+        "anthropic",
+        "cohere",
+        "deepseek",
+        "groq",
+        "perplexity",
+        "aws.bedrock",
+        "azure.ai.inference",
+        "azure.ai.openai",
+        "gcp.gemini",
+        "gcp.gen_ai",
+        "gcp.vertex_ai",
+        "ibm.watsonx.ai",
+        "mistral_ai",
+        "moonshot_ai",
+        "x_ai",
+    ]
 )
 _MODEL_OF = (
     ("gpt-", "openai"),
@@ -205,7 +221,11 @@ def _provider(said: Any, model: str | None) -> str | None:
         return low
     # Vercel says `openai.chat`, `google.generative-ai`: the provider and one of its endpoints.
     head = low.partition(".")[0]
-    return _PROVIDERS.get(low) or _PROVIDERS.get(head) or (head if head in _STANDARD else column(low, NAME_CHARS))
+    return (
+        _PROVIDERS.get(low)
+        or _PROVIDERS.get(head)
+        or (head if head in _STANDARD else column(low, NAME_CHARS))
+    )
 
 
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,8 +245,8 @@ def _first(get: Get, keys: tuple[str, ...]) -> Any:
 
 def _count(value: Any) -> int | None:
     """A value as a count; None when it is none, negative, or beyond 2**53."""
-    if value is None:
-        return None
+    if value is None or (type(value) is int and 0 <= value <= MAX_COUNT):
+        return value
     if isinstance(value, str):
         value = int(value) if value.isascii() and value.isdigit() and len(value) < 17 else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_COUNT:
@@ -342,7 +362,9 @@ def _from_events(events: list[EventView], said: Any, answer: Any) -> tuple[Any, 
 
 # ── What went wrong ──────────────────────────────────────────────────────────────────────────────────────────────
 
-_TYPED = re.compile(r"^([A-Za-z_][\w.]{0,120}?(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Failure)):\s*")
+_TYPED = re.compile(
+    r"^([A-Za-z_][\w.]{0,120}?(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Failure)):\s*"
+)
 _FAILED_ANSWER = re.compile(
     r"\s*(?:Error\s*:|Error (?:executing|calling|invoking|running|when|while)\b|Traceback \(most recent call last\)"
     r"|[A-Za-z_][\w.]{0,120}?(?:Error|Exception)\s*:|<tool_use_error>)"
@@ -435,7 +457,11 @@ def _rewards(get: Get) -> Iterator[tuple[str, float]]:
             break
         value = _number(said)
         if value is not None:
-            yield column(get(f"agentlightning.reward.{n}.name"), NAME_CHARS) or ("primary" if n == 0 else str(n)), value
+            yield (
+                column(get(f"agentlightning.reward.{n}.name"), NAME_CHARS)
+                or ("primary" if n == 0 else str(n)),
+                value,
+            )
     else:
         return
     if n == 0:

@@ -18,7 +18,7 @@ from leyden.ingest import wire
 from leyden.ingest.derive import MAX_COUNT, NAME_CHARS, RULES_VERSION, EventView, derive, no_events
 from leyden.ingest.nesting import refuse_deeper
 from leyden.ingest.record import Decoded, Rejected, SpanRecord
-from leyden.ingest.text import column, without_surrogates
+from leyden.ingest.text import column, scrubbed, without_surrogates
 
 SOURCE = "otlp"
 _STATUS = ("unset", "ok", "error")
@@ -42,6 +42,9 @@ class Owner(NamedTuple):
     sequence_id: int | None
 
 
+_NOBODY = Owner(None, None, None)
+
+
 class _Refused(Exception):
     """Why one span is refused."""
 
@@ -61,8 +64,9 @@ def decode_protobuf(body: bytes, *, limits: Limits = Limits()) -> Decoded:
     records: list[SpanRecord] = []
     rejected: list[Rejected] = []
     index = 0
+    attributes = wire.Attributes()
     for group in traces.resource_spans:
-        owner, resource_error = _resource_owner(group.resource)
+        owner, resource_error = _resource_owner(group.resource, attributes, limits)
         before_scope = _field(b"\x0a", group.resource) + _field(b"\x1a", group.schema_url)
         for scope in group.scope_spans:
             frame = _Frame(before_scope, _field(b"\x0a", scope.scope) + _field(b"\x1a", scope.schema_url))
@@ -70,7 +74,7 @@ def decode_protobuf(body: bytes, *, limits: Limits = Limits()) -> Decoded:
                 try:
                     if resource_error:
                         raise _Refused(resource_error)
-                    records.append(_record(raw, owner, frame, limits))
+                    records.append(_record(raw, owner, frame, limits, attributes))
                 except _Refused as refused:
                     rejected.append(Rejected(index, str(refused)))
                 index += 1
@@ -95,34 +99,24 @@ class _Frame(dict[int, bytes]):
         return frame
 
 
-def _resource_owner(raw: bytes) -> tuple[Owner, str | None]:
+def _resource_owner(raw: bytes, attributes: wire.Attributes, limits: Limits) -> tuple[Owner, str | None]:
     """Whose spans a resource holds, and why they must be refused if it does not decode."""
     try:
-        return _owner(_reader(wire.Resource.FromString(raw).attributes)), None
-    except (wire.DecodeError, _Refused):
-        return Owner(None, None, None), "its resource does not decode"
+        return _owner(attributes.of(wire.Resource.FromString(raw).attributes).get, limits), None
+    except wire.DecodeError:
+        return _NOBODY, "its resource does not decode"
+    except _Refused as refused:
+        return _NOBODY, f"of its resource: {refused}"
 
 
-def _reader(attributes: Any) -> Callable[[str], Any]:
-    """Reads a map of attribute bytes; each value is decoded when it is asked for."""
-
-    def get(key: str) -> Any:
-        if key not in attributes:
-            return None
-        raw = attributes[key]
-        try:
-            return wire.value(raw)
-        except wire.DecodeError:
-            raise _Refused(f"its attribute {key!r} does not decode") from None
-
-    return get
-
-
-def _record(raw: bytes, owner: Owner, frame: _Frame, limits: Limits) -> SpanRecord:
+def _record(
+    raw: bytes, owner: Owner, frame: _Frame, limits: Limits, attributes: wire.Attributes
+) -> SpanRecord:
     if len(raw) > limits.span_bytes:
         raise _Refused(f"it has {len(raw)} bytes; at most {limits.span_bytes} are accepted")
     try:
         span = wire.Span.FromString(raw)
+        get = attributes.of(span.attributes).get
     except wire.DecodeError:
         raise _Refused("it does not decode as a span") from None
     trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
@@ -135,7 +129,7 @@ def _record(raw: bytes, owner: Owner, frame: _Frame, limits: Limits) -> SpanReco
     status = span.status
     code = status.code
     return _assemble(
-        _reader(span.attributes),
+        get,
         owner,
         limits,
         trace_id=trace_id.hex(),
@@ -146,21 +140,21 @@ def _record(raw: bytes, owner: Owner, frame: _Frame, limits: Limits) -> SpanReco
         message=wire.string(status.message) if code == 2 else "",
         start_ns=span.start_ns,
         end_ns=span.end_ns,
-        events=_events(raw_events) if (raw_events := span.events[:]) else no_events,
+        events=_events(raw_events, attributes) if (raw_events := span.events[:]) else no_events,
         encoding="otlp",
         payload=frame[len(raw)] + raw,
     )
 
 
-def _events(raw_events: list[bytes]) -> Callable[[], list[EventView]]:
+def _events(raw_events: list[bytes], attributes: wire.Attributes) -> Callable[[], list[EventView]]:
     def events() -> list[EventView]:
         found: list[EventView] = []
         for raw in raw_events:
             try:
                 event = wire.Event.FromString(raw)
+                found.append(EventView(wire.string(event.name), attributes.of(event.attributes).get))
             except wire.DecodeError:
                 raise _Refused("one of its events does not decode") from None
-            found.append(EventView(wire.string(event.name), _reader(event.attributes)))
         return found
 
     return events
@@ -169,17 +163,27 @@ def _events(raw_events: list[bytes]) -> Callable[[], list[EventView]]:
 # ── Both ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _owner(get: Callable[[str], Any]) -> Owner:
+def _owner(get: Callable[[str], Any], limits: Limits) -> Owner:
+    """What a span or resource names. Raises _Refused for an id that no row may have."""
+    rollout_id, attempt_id = get("agentlightning.rollout_id"), get("agentlightning.attempt_id")
+    sequence_id = get("agentlightning.span_sequence_id")
+    if rollout_id is None and attempt_id is None and sequence_id is None:
+        return _NOBODY
     return Owner(
-        _id(get("agentlightning.rollout_id")),
-        _id(get("agentlightning.attempt_id")),
-        _sequence(get("agentlightning.span_sequence_id")),
+        _id(rollout_id, "rollout", limits), _id(attempt_id, "attempt", limits), _sequence(sequence_id)
     )
 
 
-def _id(value: Any) -> str | None:
+def _id(value: Any, noun: str, limits: Limits) -> str | None:
     """An id as text; None for an empty one, which the published tracer writes when it names none."""
-    return str(value) if value is not None and value != "" else None
+    if value is None or value == "":
+        return None
+    text = str(value)
+    if len(text) > limits.id_chars:
+        raise _Refused(f"its {noun} id has {len(text)} characters; at most {limits.id_chars} are accepted")
+    if scrubbed(text) != text:
+        raise _Refused(f"its {noun} id holds a character that no id may hold")
+    return text
 
 
 def _sequence(value: Any) -> int | None:
@@ -216,20 +220,18 @@ def _assemble(
     payload: bytes,
 ) -> SpanRecord:
     """The record of one span. Without both a rollout and an attempt the span belongs to its trace's own rollout."""
-    rollout_id = _id(get("agentlightning.rollout_id")) or owner.rollout_id
-    attempt_id = _id(get("agentlightning.attempt_id")) or owner.attempt_id
-    sequence_id = _sequence(get("agentlightning.span_sequence_id"))
+    rollout_id, attempt_id, sequence_id = owner
+    if (own := _owner(get, limits)) is not _NOBODY:
+        rollout_id, attempt_id = own.rollout_id or rollout_id, own.attempt_id or attempt_id
+        sequence_id = sequence_id if own.sequence_id is None else own.sequence_id
     source = None
     if rollout_id is None or attempt_id is None:
         rollout_id, attempt_id, source = f"ro-{trace_id}", f"at-{trace_id[:8]}", SOURCE
-    else:
-        _check_id("rollout", rollout_id, limits)
-        _check_id("attempt", attempt_id, limits)
     found = derive(get, name=name, status=status, message=message, events=events)
     return SpanRecord(
         rollout_id,
         attempt_id,
-        owner.sequence_id if sequence_id is None else sequence_id,
+        sequence_id,
         trace_id,
         span_id,
         parent_id,
@@ -245,13 +247,6 @@ def _assemble(
         source,
         found[-1],
     )
-
-
-def _check_id(noun: str, value: str, limits: Limits) -> None:
-    if len(value) > limits.id_chars:
-        raise _Refused(f"its {noun} id has {len(value)} characters; at most {limits.id_chars} are accepted")
-    if "\0" in value or not value.isascii() and value != column(value, limits.id_chars):
-        raise _Refused(f"its {noun} id holds a character that no id may hold")
 
 
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -280,7 +275,7 @@ def decode_json(body: bytes, *, limits: Limits = Limits()) -> Decoded:
     index = 0
     for group in _objects(request, "resourceSpans", "resource_spans"):
         resource = group.get("resource")
-        owner, resource_error = _json_resource_owner(resource)
+        owner, resource_error = _json_resource_owner(resource, limits)
         for scope in _objects(group, "scopeSpans", "scope_spans"):
             frame = _json_frame(group, scope)
             for span in _items(scope, "spans", "spans"):
@@ -352,13 +347,13 @@ def _opened(value: _Object) -> bytes:
     return text + b"," if value else text
 
 
-def _json_resource_owner(resource: Any) -> tuple[Owner, str | None]:
+def _json_resource_owner(resource: Any, limits: Limits) -> tuple[Owner, str | None]:
     if resource is None:
-        return Owner(None, None, None), None
+        return _NOBODY, None
     try:
-        return _owner(_json_reader(_one(resource, "resource"), "resource")), None
-    except _Refused:
-        return Owner(None, None, None), "its resource does not decode"
+        return _owner(_json_reader(_one(resource, "resource"), "resource"), limits), None
+    except _Refused as refused:
+        return _NOBODY, f"of its resource: {refused}"
 
 
 def _json_record(span: Any, owner: Owner, frame: tuple[bytes, bytes], limits: Limits) -> SpanRecord:
@@ -564,3 +559,20 @@ def _why(rejected: list[Rejected]) -> str:
 def status_protobuf(message: str, code: int = 3) -> bytes:
     """A google.rpc.Status, the body of a refused protobuf request. Code 3 is INVALID_ARGUMENT."""
     return wire.StatusMessage(code=code, message=column(message, 4000) or "").SerializeToString()
+
+
+def status_json(message: str, code: int = 3) -> bytes:
+    """The same as JSON."""
+    return orjson.dumps({"code": code, "message": message})
+
+
+def warning_protobuf(message: str) -> bytes:
+    """An export response that accepted everything and has something to say: nothing rejected, a message. Fits every signal."""
+    text = message.encode()
+    inner = b"\x12" + wire.length(len(text)) + text
+    return b"\x0a" + wire.length(len(inner)) + inner
+
+
+def warning_json(message: str) -> bytes:
+    """The same as JSON."""
+    return orjson.dumps({"partialSuccess": {"errorMessage": message}})

@@ -1,5 +1,6 @@
 """What a message says, in at most 200 characters: the text behind the many shapes that models and frameworks use."""
 
+import re
 from typing import Any, cast
 
 import orjson
@@ -12,24 +13,51 @@ _PARSE_CHARS = 65_536
 _DEEPEST = 6
 # Where one message starts, as the usual encoders write it. Inside a string the quotes would be escaped.
 _MESSAGE_STARTS = ('{"role":', '{"role" :', '{"parts":', '{"content":')
-_TEXT_KEYS = ("content", "parts", "text", "response", "result", "output", "message", "value", "arguments", "input")
+_TEXT_KEYS = (
+    "content",
+    "parts",
+    "text",
+    "response",
+    "result",
+    "output",
+    "message",
+    "value",
+    "arguments",
+    "input",
+)
 
 
 def preview(value: Any) -> str | None:
     """The first 200 characters of a value; of a list of messages, the text of the last one."""
     if isinstance(value, str):
         start = value[:1]
-        if start in "[{" and start:
+        if start == "[" or start == "{":
             value = _last_message(value)
-        elif start == " " or start == "\n":
+        elif start.isspace():
             value = value[: PREVIEW_CHARS * 4].strip()
-        return column(_said(value) if not isinstance(value, str) else value, PREVIEW_CHARS)
-    return column(_said(value), PREVIEW_CHARS)
+    return column(value if isinstance(value, str) else _said(value), PREVIEW_CHARS)
+
+
+_CONTENT = re.compile(r'"content": ?"([^"\\]+)', re.DOTALL)
+
+
+def _last_content(text: str) -> str | None:
+    """The start of the last message's text, cut out of the JSON without parsing it; None when that would not be certain."""
+    at = text.rfind('"content":')
+    if at < text.rfind('"role":') or at < 0:
+        return None
+    found = _CONTENT.match(text, at, at + 16 + PREVIEW_CHARS)
+    if found is None:
+        return None
+    said, end = found[1], found.end()
+    return said if len(said) >= PREVIEW_CHARS or text[end : end + 1] == '"' else None
 
 
 def _last_message(text: str) -> Any:
     """The last message in the JSON text of a list of messages, parsed; the text itself when it is something else."""
     if text[0] == "[":
+        if found := _last_content(text):
+            return found
         for start in _MESSAGE_STARTS:
             at = text.rfind(start)
             if at < 0:
@@ -52,13 +80,15 @@ def _is_message(value: Any) -> bool:
         return bool(value) and _is_message(cast("list[Any]", value)[-1])
     if not isinstance(value, dict):
         return False
-    return "role" in value or "messages" in value or "parts" in value or "type" in value and "text" in value
+    return "role" in value or "messages" in value or "parts" in value or ("type" in value and "text" in value)
 
 
 def _said(value: Any, depth: int = 0) -> Any:
     """The text inside a message or list of parts; anything else as it is."""
     if depth > _DEEPEST:
         return value
+    if isinstance(value, dict) and (found := _said_plainly(cast("dict[str, Any]", value))):
+        return found
     if isinstance(value, list):
         parts = cast("list[Any]", value)
         if not parts or not isinstance(parts[-1], dict | str):
@@ -81,6 +111,18 @@ def _said(value: Any, depth: int = 0) -> Any:
     if isinstance(calls, list) and calls:
         return _said_call(cast("list[Any]", calls)[0])
     return message.get("name") or message
+
+
+def _said_plainly(message: dict[str, Any]) -> str | None:
+    """The text of a message in the two shapes that nearly all have: text as content, or one part with text as content."""
+    if "role" not in message:
+        return None
+    content = message.get("content")
+    if content is None:
+        parts = message.get("parts")
+        if isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], dict):
+            content = cast("dict[str, Any]", parts[0]).get("content")
+    return content if isinstance(content, str) else None
 
 
 def _said_call(call: Any) -> Any:

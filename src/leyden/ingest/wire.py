@@ -2,7 +2,7 @@
 
 Three differences from the official descriptors, none visible on the wire:
 spans stay `bytes`, so each is kept exactly as it came and a broken one is refused alone;
-attributes are a map from key to the bytes of their value (a KeyValue is a map entry), so only values that are read are decoded;
+attributes stay `bytes` too, so that one that repeats in every span of a body is decoded once (`Attributes`);
 names and texts are `bytes`, so a text cut in the middle of a character loses that character and not the whole request.
 """
 
@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 __all__ = [
     "AnyValue",
+    "Attributes",
     "DecodeError",
     "Event",
     "Link",
@@ -20,7 +21,6 @@ __all__ = [
     "ResponseMessage",
     "Scope",
     "Span",
-    "SpanOrdered",
     "StatusMessage",
     "Traces",
     "length",
@@ -33,26 +33,14 @@ _BYTES, _STRING, _MESSAGE = _FIELD.TYPE_BYTES, _FIELD.TYPE_STRING, _FIELD.TYPE_M
 _INT32, _INT64, _UINT32 = _FIELD.TYPE_INT32, _FIELD.TYPE_INT64, _FIELD.TYPE_UINT32
 _FIXED64, _BOOL, _DOUBLE = _FIELD.TYPE_FIXED64, _FIELD.TYPE_BOOL, _FIELD.TYPE_DOUBLE
 
-# message → fields: (name, number, type). A type in [brackets] is repeated; a name is another message; {} is a map to bytes.
+# message → fields: (name, number, type). A type in [brackets] is repeated; a text names another message.
 _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
     "Traces": [("resource_spans", 1, ["ResourceSpans"])],
     "ResourceSpans": [("resource", 1, _BYTES), ("scope_spans", 2, ["ScopeSpans"]), ("schema_url", 3, _BYTES)],
     "ScopeSpans": [("scope", 1, _BYTES), ("spans", 2, [_BYTES]), ("schema_url", 3, _BYTES)],
-    "Resource": [("attributes", 1, {})],
-    "Scope": [("name", 1, _BYTES), ("version", 2, _BYTES), ("attributes", 3, {})],
+    "Resource": [("attributes", 1, [_BYTES])],
+    "Scope": [("name", 1, _BYTES), ("version", 2, _BYTES), ("attributes", 3, [_BYTES])],
     "Span": [
-        ("trace_id", 1, _BYTES),
-        ("span_id", 2, _BYTES),
-        ("parent_span_id", 4, _BYTES),
-        ("name", 5, _BYTES),
-        ("start_ns", 7, _FIXED64),
-        ("end_ns", 8, _FIXED64),
-        ("attributes", 9, {}),
-        ("events", 11, [_BYTES]),
-        ("status", 15, "Status"),
-    ],
-    # The same span as the reading side wants it: everything, attributes in the order they were sent.
-    "SpanOrdered": [
         ("trace_id", 1, _BYTES),
         ("span_id", 2, _BYTES),
         ("trace_state", 3, _BYTES),
@@ -67,8 +55,13 @@ _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
         ("status", 15, "Status"),
     ],
     "Status": [("message", 2, _BYTES), ("code", 3, _INT32)],
-    "Event": [("time_ns", 1, _FIXED64), ("name", 2, _BYTES), ("attributes", 3, {})],
-    "Link": [("trace_id", 1, _BYTES), ("span_id", 2, _BYTES), ("trace_state", 3, _BYTES), ("attributes", 4, {})],
+    "Event": [("time_ns", 1, _FIXED64), ("name", 2, _BYTES), ("attributes", 3, [_BYTES])],
+    "Link": [
+        ("trace_id", 1, _BYTES),
+        ("span_id", 2, _BYTES),
+        ("trace_state", 3, _BYTES),
+        ("attributes", 4, [_BYTES]),
+    ],
     "KeyValue": [("key", 1, _BYTES), ("value", 2, "AnyValue")],
     "AnyValue": [
         ("string_value", 1, _BYTES),
@@ -97,13 +90,8 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
             field = made.field.add(name=name, number=number, label=_FIELD.LABEL_OPTIONAL)
             if message == "AnyValue":
                 field.oneof_index = 0
-            if isinstance(kind, list | dict):
-                field.label = _FIELD.LABEL_REPEATED
-            if isinstance(kind, dict):
-                _add_map_entry(made, name)
-                kind = f"{message}.{name.capitalize()}Entry"
-            elif isinstance(kind, list):
-                kind = kind[0]
+            if isinstance(kind, list):
+                field.label, kind = _FIELD.LABEL_REPEATED, kind[0]
             if isinstance(kind, str):
                 field.type, field.type_name = _MESSAGE, f".leyden.{kind}"
             else:
@@ -111,12 +99,8 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     return file
 
 
-def _add_map_entry(message: descriptor_pb2.DescriptorProto, field: str) -> None:
-    entry = message.nested_type.add(name=f"{field.capitalize()}Entry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=_STRING, label=_FIELD.LABEL_OPTIONAL)
-    entry.field.add(name="value", number=2, type=_BYTES, label=_FIELD.LABEL_OPTIONAL)
-
+# A longer pair holds content, which seldom repeats.
+_REPEATS_BYTES = 96
 
 _POOL = descriptor_pool.DescriptorPool()
 _POOL.AddSerializedFile(_file().SerializeToString())
@@ -127,12 +111,7 @@ def _class(message: str) -> Any:
 
 
 Traces, Resource, Scope, Span = _class("Traces"), _class("Resource"), _class("Scope"), _class("Span")
-SpanOrdered, Event, Link, AnyValue = (
-    _class("SpanOrdered"),
-    _class("Event"),
-    _class("Link"),
-    _class("AnyValue"),
-)
+Event, Link, AnyValue, KeyValue = _class("Event"), _class("Link"), _class("AnyValue"), _class("KeyValue")
 ResponseMessage, StatusMessage = _class("ResponseMessage"), _class("StatusMessage")
 
 
@@ -161,21 +140,64 @@ def value(raw: bytes) -> Any:
 
     Raises DecodeError when the bytes are no AnyValue.
     """
-    if not raw:
+    return _plain(AnyValue.FromString(raw)) if raw else None
+
+
+class Attributes(dict[bytes, tuple[str, Any]]):
+    """The pairs of one body by their bytes: what every span repeats is decoded once, and a key is one string object throughout.
+
+    Keep it no longer than the body.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[bytes, str] = {}
+
+    def of(self, pairs: Any) -> dict[str, Any]:
+        """Attributes by key, in the order sent; of a key sent twice the last value. Raises DecodeError for bytes that are none."""
+        return dict(map(self.__getitem__, pairs[:]))
+
+    def __missing__(self, raw: bytes) -> tuple[str, Any]:
+        read = self._short(raw)
+        if read is None:
+            message = KeyValue.FromString(raw)
+            read = self._key(message.key), _plain(message.value)
+        if len(raw) <= _REPEATS_BYTES:
+            self[raw] = read
+        return read
+
+    def _short(self, raw: bytes) -> tuple[str, Any] | None:
+        """A pair of a short key with a text or a small number, read by hand in a third of the time; None for any other."""
+        size = len(raw)
+        if size < 7 or raw[0] != 0x0A or (at := raw[1] + 2) > 129 or at + 3 >= size or raw[at] != 0x12:
+            return None
+        held, body = raw[at + 1], at + 2
+        if held >= 0x80:
+            held, body = held & 0x7F | raw[body] << 7, at + 3
+        if body + held != size or held < 2:
+            return None
+        kind, first = raw[body], raw[body + 1]
+        if kind == 0x0A:
+            if first == held - 2 and first < 0x80:
+                return self._key(raw[2:at]), string(raw[body + 2 :])
+            if (
+                held > 2
+                and (second := raw[body + 2]) < 0x80
+                and first & 0x7F | second << 7 == held - 3
+                and first > 0x7F
+            ):
+                return self._key(raw[2:at]), string(raw[body + 3 :])
+        elif kind == 0x18:
+            if held == 2 and first < 0x80:
+                return self._key(raw[2:at]), first
+            if held == 3 and first > 0x7F and (second := raw[body + 2]) < 0x80:
+                return self._key(raw[2:at]), first & 0x7F | second << 7
         return None
-    size = len(raw)
-    if raw[0] == 0x0A:  # a string: by far the most common, worth its shortcuts
-        if size < 130:
-            if raw[1:2] and raw[1] == size - 2:
-                return string(raw[2:])
-        elif size < 16387 and (raw[1] & 0x7F | raw[2] << 7) == size - 3 and raw[2] < 0x80:
-            return string(raw[3:])
-    elif raw[0] == 0x18:  # an integer below 2**14
-        if size == 2 and raw[1] < 0x80:
-            return raw[1]
-        if size == 3 and raw[1] >= 0x80 and raw[2] < 0x80:
-            return raw[1] & 0x7F | raw[2] << 7
-    return _plain(AnyValue.FromString(raw))
+
+    def _key(self, raw: bytes) -> str:
+        found = self._keys.get(raw)
+        if found is None:
+            found = self._keys[raw] = string(raw)
+        return found
 
 
 def _plain(any_value: Any) -> Any:

@@ -70,15 +70,15 @@ class _Walk:
         self._nodes = _MAX_NODES
 
     def take(self, value: Any, depth: int) -> Any:
-        kind: type[Any] = type(value)
-        if value is None or kind is bool or kind is int:
+        kind = cast(type, type(value))
+        if value is None or kind is bool:
+            self._nodes -= 1
+            return value
+        if kind is int:
             self._nodes -= 1
             # More digits than this and int → str refuses (sys.set_int_max_str_digits).
-            return (
-                value
-                if kind is not int or value.bit_length() < 8_192
-                else f"<int of {value.bit_length()} bits>"
-            )
+            bits = cast(int, value).bit_length()
+            return value if bits < 8_192 else f"<int of {bits} bits>"
         if kind is str:
             return self._text(value)
         if kind is float:
@@ -144,14 +144,17 @@ def as_mapping(value: Any) -> Mapping[str, Any] | None:
         return None
     if is_dataclass(value):
         return {field.name: getattr(value, field.name, None) for field in fields(value)}
-    if isinstance(value, tuple) and hasattr(cast(Any, value), "_fields"):
-        return dict(zip(cast(Any, value)._fields, cast(tuple[Any, ...], value), strict=False))
-    declared = getattr(cast(type[Any], type(value)), "model_fields", None)
-    if isinstance(declared, Mapping):
-        extra = getattr(value, "__pydantic_extra__", None)
-        names = [
-            *cast(Mapping[str, Any], declared),
-            *(cast(dict[str, Any], extra) if isinstance(extra, dict) else ()),
-        ]
-        return {name: getattr(value, name, None) for name in names}
-    return None
+    names = getattr(cast(object, value), "_fields", None) if isinstance(value, tuple) else None
+    if names is not None:
+        return dict(zip(cast(tuple[str, ...], names), cast(tuple[Any, ...], value), strict=False))
+    return _model_fields(cast(object, value))
+
+
+def _model_fields(value: object) -> Mapping[str, Any] | None:
+    """The fields of a pydantic model, with the extra ones that OpenAI's and Anthropic's objects carry."""
+    declared = getattr(type(value), "model_fields", None)
+    if not isinstance(declared, Mapping):
+        return None
+    extra = getattr(value, "__pydantic_extra__", None)
+    more = cast(dict[str, Any], extra) if isinstance(extra, dict) else {}
+    return {name: getattr(value, name, None) for name in [*cast(Mapping[str, Any], declared), *more]}

@@ -575,7 +575,8 @@ def _wrap_generator(fn: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     def traced(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call = _start(plan, args, kwargs)
         if call is None:
-            return (yield from fn(*args, **kwargs))
+            result: Any = yield from cast(Generator[Any, Any, Any], fn(*args, **kwargs))
+            return result
         seen = _Yielded(call)
         try:
             source: Generator[Any, Any, Any] = fn(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(context: Context, app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
     jobs = Jobs(context)
     # What start-up made lives as long as the process; the collector need not look at it again.
     gc.collect()

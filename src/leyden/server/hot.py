@@ -51,6 +51,7 @@ class HotRoutes:
         if handler is None:
             await self._app(scope, receive, send)
             return
+        scope["leyden.hot"] = True
         try:
             body = await read_body(scope, receive, limit=self._context.settings.max_body_bytes)
             reply = await handler(Call(self._context, scope["leyden.project"], scope, body, params))

@@ -10,7 +10,7 @@ readers and the writer take in turns.
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool, StaticPool
 from sqlalchemy.sql import ClauseElement
@@ -76,19 +77,17 @@ class Statement:
 
     def __init__(self, build: Callable[[Any], ClauseElement]) -> None:
         self._build = build
-        self._ready: dict[str, tuple[str, list[str]]] = {}
+        self._ready: dict[str, tuple[str, list[str], dict[str, Any]]] = {}
 
-    def on(self, dialect: sa.Dialect) -> tuple[str, list[str]]:
-        """SQL text and the order of its parameters."""
+    def on(self, dialect: sa.Dialect) -> tuple[str, list[str], dict[str, Any]]:
+        """SQL text, the order of its parameters, and the values that the statement itself holds."""
         ready = self._ready.get(dialect.name)
         if ready is None:
-            compiled = self._build(INSERTS[dialect.name]).compile(
-                dialect=dialect, compile_kwargs={"render_postcompile": True}
-            )
-            defaults = {k: v for k, v in compiled.params.items() if v is not None}
-            names = list(compiled.positiontup or compiled.params)
-            ready = self._ready[dialect.name] = (str(compiled), names)
-            self._constants = defaults
+            built = self._build(INSERTS[dialect.name])
+            compiled: Any = built.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+            constants = {k: v for k, v in compiled.params.items() if v is not None}
+            ready = (str(compiled), list(compiled.positiontup or compiled.params), constants)
+            self._ready[dialect.name] = ready
         return ready
 
 
@@ -125,9 +124,9 @@ class Tx:
     def hot(self, statement: Statement, /, **params: Any) -> list[Any]:
         """Run a prepared statement on the driver; its rows as plain tuples, [] when it returns none."""
         cursor = self._execute(statement, params)
-        rows = cursor.fetchall() if cursor.description else []
+        rows: list[Any] = list(cursor.fetchall()) if cursor.description else []
         cursor.close()
-        return list(rows)
+        return rows
 
     def hot_count(self, statement: Statement, /, **params: Any) -> int:
         """Run a prepared statement on the driver; how many rows it touched."""
@@ -137,10 +136,9 @@ class Tx:
         return count
 
     def _execute(self, statement: Statement, params: dict[str, Any]) -> DBAPICursor:
-        sql, names = statement.on(self.dialect)
-        constants: dict[str, Any] = statement._constants  # pyright: ignore[reportPrivateUsage]
-        cursor = self._raw.cursor()
+        sql, names, constants = statement.on(self.dialect)
         values = {**constants, **params} if constants else params
+        cursor = self._raw.cursor()
         cursor.execute(sql, tuple(values[n] for n in names) if self.is_sqlite else values)
         return cursor
 
@@ -148,7 +146,7 @@ class Tx:
         """Run plain SQL without parameters on the driver."""
         cursor = self._raw.cursor()
         cursor.execute(sql)
-        rows = cursor.fetchall() if cursor.description else []
+        rows: list[Any] = cursor.fetchall() if cursor.description else []
         cursor.close()
         return rows
 
@@ -208,7 +206,7 @@ class Tx:
         return [row[0] for row in rows]
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> Generator[None]:
         """Undo what happened inside when it raises; the transaction itself goes on."""
         self.driver("SAVEPOINT one")
         try:
@@ -240,7 +238,7 @@ class Database:
         self._connection: sa.Connection | None = None
 
     @contextmanager
-    def read(self) -> Iterator[Tx]:
+    def read(self) -> Generator[Tx]:
         """A connection for queries. Raises StoreBusy, StoreError."""
         with translated(self.label):
             if self._shared is not None:
@@ -251,7 +249,7 @@ class Database:
                 yield Tx(connection)
 
     @contextmanager
-    def begin(self) -> Iterator[Tx]:
+    def begin(self) -> Generator[Tx]:
         """A write transaction: committed when the block ends, undone when it raises. Raises StoreBusy, StoreFull, StoreError."""
         with translated(self.label), self._shared or _NoLock():
             tx = Tx(self._writing())
@@ -385,11 +383,11 @@ def _open_postgres(url: str, *, readers: int) -> Database:
 
 
 @contextmanager
-def translated(label: str) -> Iterator[None]:
+def translated(label: str) -> Generator[None]:
     """Turn what a driver raises into the error tree, naming the database."""
     try:
         yield
-    except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
+    except (DBAPIError, sqlite3.Error, OSError) as error:
         raise as_store_error(error, label) from error
     except Exception as error:
         if type(error).__module__.startswith("psycopg"):

@@ -91,7 +91,7 @@ def set_status(tx: Tx, fingerprint: str, status: FindingStatus, *, project: str)
 
 
 def _finding(row: sa.Row[tuple[object, ...]], evidence: list[EvidenceSpan]) -> Finding:
-    values = dict(row._mapping)
+    values = dict(row._mapping)  # pyright: ignore[reportPrivateUsage]
     return Finding(
         **{k: values[k] for k in Finding.model_fields if k in values},
         impact=Impact(**{k: values[k] for k in IMPACT}),

@@ -54,7 +54,7 @@ def order(column: sa.ColumnElement[Any], name: str, descending: bool) -> sa.Colu
 
 def paged(
     tx: Tx,
-    select: sa.Select[Any],
+    select: sa.Select[*tuple[Any, ...]],
     paging: Paging,
     sortable: Mapping[str, sa.ColumnElement[Any]],
     *,

@@ -45,7 +45,8 @@ def put(tx: Tx, *, project: str, resources_id: str, resources: dict[str, Any], n
             t.c.project == project, t.c.resources_id == resources_id, t.c.is_latest == 1
         )
     )
-    content = orjson.dumps(resources, option=orjson.OPT_SORT_KEYS).decode()
+    # In the order given: agents take the first resource of a type.
+    content = orjson.dumps(resources).decode()
     if old is not None:
         tx.run(
             sa.update(t)
@@ -57,7 +58,7 @@ def put(tx: Tx, *, project: str, resources_id: str, resources: dict[str, Any], n
     row = ResourcesRow(
         resources_id, old.version + 1 if old else 1, old.create_time if old else now, now, content
     )
-    digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(orjson.dumps(resources, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
     tx.run(sa.insert(t), {**row._asdict(), "project": project, "content_hash": digest, "is_latest": 1})
     return row
 

@@ -104,7 +104,8 @@ ADD_ATTEMPT = Statement(
 
 def _deadline(lease: str) -> sa.ColumnElement[Any]:
     """now + the shortest of lease, time-out and silence allowed: when the watchdog has to look for the first time."""
-    shortest = sa.case(
+    longest: sa.ColumnElement[Any] = bind(lease)
+    shortest: sa.ColumnElement[Any] = sa.case(
         (
             sa.and_(
                 t.c.timeout_seconds < bind(lease),
@@ -113,9 +114,10 @@ def _deadline(lease: str) -> sa.ColumnElement[Any]:
             t.c.timeout_seconds,
         ),
         (t.c.unresponsive_seconds < bind(lease), t.c.unresponsive_seconds),
-        else_=bind(lease),
+        else_=longest,
     )
-    return bind("now") + shortest
+    now: sa.ColumnElement[Any] = bind("now")
+    return now + shortest
 
 
 CLAIM = Statement(

@@ -1,7 +1,7 @@
 """Runs as people list them and as files bring them: a rollout with what its spans add up to; a finished run stored at once."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -97,10 +97,13 @@ def totals(tx: Tx, rollout_ids: Sequence[str]) -> dict[str, Totals]:
         for rollout_id, count, errors, asked, answered, cost in tx.all(
             select.where(s.c.rollout_id.in_(some))
         ):
-            found[rollout_id] = Totals(
-                count, int(errors), *(None if n is None else int(n) for n in (asked, answered)), cost
-            )
+            found[rollout_id] = Totals(count, int(errors), _whole(asked), _whole(answered), cost)
     return found
+
+
+def _whole(number: Any) -> int | None:
+    # PostgreSQL sums BIGINT into NUMERIC.
+    return None if number is None else int(number)
 
 
 class Finished(NamedTuple):
@@ -189,7 +192,12 @@ def scan(
         after = rows[-1].seq
         rewards = scores.rewards(tx, [row.rollout_id for row in rows])
         for row in rows:
-            yield (
-                RunRow(*row[1:], rewards.get(row.rollout_id)),
-                spans.of_attempt(tx, row.rollout_id, row.attempt_id),
+            run = RunRow(
+                row.rollout_id,
+                row.attempt_id,
+                row.status,
+                row.start_time,
+                row.end_time,
+                rewards.get(row.rollout_id),
             )
+            yield run, spans.of_attempt(tx, row.rollout_id, row.attempt_id)

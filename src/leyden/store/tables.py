@@ -27,6 +27,8 @@ metadata = MetaData(
     }
 )
 
+Real: Double[float] = Double()
+
 # SQLite makes a rowid alias only of the exact word INTEGER.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -38,7 +40,7 @@ project = Table(
     "project",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("create_time", Double, nullable=False),
+    Column("create_time", Real, nullable=False),
 )
 
 rollout = Table(
@@ -53,8 +55,8 @@ rollout = Table(
     Column("config", Text, nullable=False),
     Column("metadata", Text),
     Column("resources_id", Text),
-    Column("start_time", Double, nullable=False),
-    Column("end_time", Double),
+    Column("start_time", Real, nullable=False),
+    Column("end_time", Real),
     Column("failure_reason", Text),
     Column("idempotency_key", Text),
     Column("source", Text),  # set when nobody named the rollout: "otlp" or the format it was imported from
@@ -62,8 +64,8 @@ rollout = Table(
     Column(
         "queue_pos", BigInteger
     ),  # place in the queue; kept after a claim so that RETURNING can be put in order
-    Column("timeout_seconds", Double),
-    Column("unresponsive_seconds", Double),
+    Column("timeout_seconds", Real),
+    Column("unresponsive_seconds", Real),
     Column(
         "deadline", Double
     ),  # never later than the moment the watchdog has to look; it may find life and move it on
@@ -91,13 +93,13 @@ attempt = Table(
     Column("attempt_id", Text, nullable=False),
     Column("sequence_id", Integer, nullable=False),
     Column("status", Text, nullable=False),
-    Column("start_time", Double, nullable=False),
-    Column("end_time", Double),
+    Column("start_time", Real, nullable=False),
+    Column("end_time", Real),
     Column("worker_id", Text),
-    Column("last_heartbeat_time", Double),
+    Column("last_heartbeat_time", Real),
     Column("metadata", Text),
     Column("failure_reason", Text),
-    Column("lease_until", Double),
+    Column("lease_until", Real),
     PrimaryKeyConstraint("rollout_id", "attempt_id"),
 )
 
@@ -131,8 +133,8 @@ span = Table(
     Column("cache_read_tokens", BigInteger),
     Column("cache_write_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
-    Column("cost_usd", Double),
-    Column("ttft_ms", Double),
+    Column("cost_usd", Real),
+    Column("ttft_ms", Real),
     Column("input_preview", Text),
     Column("output_preview", Text),
     Column("dialect", Text),
@@ -159,12 +161,12 @@ score = Table(
     Column("attempt_id", Text),
     Column("span_id", Text),
     Column("name", Text, nullable=False),
-    Column("value", Double, nullable=False),
+    Column("value", Real, nullable=False),
     Column(
         "is_primary", Integer, nullable=False
     ),  # the first dimension of a reward: what `reward` of a rollout means
     Column("source", Text, nullable=False),
-    Column("time", Double, nullable=False),
+    Column("time", Real, nullable=False),
     Index("ix_score_rollout_id", "rollout_id"),
 )
 
@@ -176,8 +178,8 @@ resources = Table(
     Column("project", Text, nullable=False),
     Column("resources_id", Text, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("create_time", Double, nullable=False),
-    Column("update_time", Double, nullable=False),
+    Column("create_time", Real, nullable=False),
+    Column("update_time", Real, nullable=False),
     Column("content", Text, nullable=False),
     Column("content_hash", Text, nullable=False),
     Column("is_latest", Integer, nullable=False),
@@ -193,10 +195,10 @@ worker = Table(
     Column("worker_id", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("heartbeat_stats", Text),
-    Column("last_heartbeat_time", Double),
-    Column("last_dequeue_time", Double),
-    Column("last_busy_time", Double),
-    Column("last_idle_time", Double),
+    Column("last_heartbeat_time", Real),
+    Column("last_dequeue_time", Real),
+    Column("last_busy_time", Real),
+    Column("last_idle_time", Real),
     Column("current_rollout_id", Text),
     Column("current_attempt_id", Text),
     UniqueConstraint("project", "worker_id"),
@@ -216,15 +218,15 @@ finding = Table(
     Column("occurrences", BigInteger, nullable=False),
     Column("runs", BigInteger, nullable=False),
     Column("failed_runs", BigInteger, nullable=False),
-    Column("time_s", Double, nullable=False),
+    Column("time_s", Real, nullable=False),
     Column("tokens", BigInteger, nullable=False),
-    Column("cost_usd", Double),
+    Column("cost_usd", Real),
     Column("agent", Text),
     Column("tool", Text),
     Column("error_type", Text),
     Column("error_message", Text),
-    Column("first_seen", Double),
-    Column("last_seen", Double),
+    Column("first_seen", Real),
+    Column("last_seen", Real),
     PrimaryKeyConstraint("project", "fingerprint"),
 )
 
@@ -249,7 +251,7 @@ key = Table(
     Column("name", Text, nullable=False),
     Column("hash", Text, nullable=False),
     Column("scopes", Text, nullable=False),
-    Column("create_time", Double, nullable=False),
-    Column("revoke_time", Double),
+    Column("create_time", Real, nullable=False),
+    Column("revoke_time", Real),
     UniqueConstraint("hash"),
 )

@@ -19,10 +19,14 @@ def _kind(get: Get, name: str) -> SpanKind | None:
 
 AGENT_LIGHTNING = Dialect(
     name="agent_lightning",
-    marks=("agentlightning.reward.0.value", "agentlightning.operation.name"),
+    marks=("agentlightning.reward.0.value",),
     names=("agentlightning",),
     kind=_kind,
-    input=("agentlightning.operation.input", "agentlightning.operation.input.messages", "agentlightning.message.body"),
+    input=(
+        "agentlightning.operation.input",
+        "agentlightning.operation.input.messages",
+        "agentlightning.message.body",
+    ),
     output=(
         "agentlightning.operation.output",
         "agentlightning.object.json",

@@ -24,6 +24,12 @@ OPERATION = ("gen_ai.operation.name",)
 
 GENAI = Dialect(
     name="genai",
-    marks=("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model", "gen_ai.tool.name"),
+    marks=(
+        "gen_ai.operation.name",
+        "gen_ai.provider.name",
+        "gen_ai.system",
+        "gen_ai.request.model",
+        "gen_ai.tool.name",
+    ),
     kind=kind_from(OPERATION, KINDS),
 )

@@ -17,11 +17,18 @@ def _kind(get: Get, name: str) -> SpanKind | None:
 
 LOGFIRE = Dialect(
     name="logfire",
-    marks=("logfire.msg", "logfire.span_type", "logfire.json_schema", "pydantic_ai.all_messages", "all_messages_events"),
+    marks=("logfire.json_schema", "logfire.msg"),
     kind=_kind,
     agent=("gen_ai.agent.name", "agent_name"),
     model=("gen_ai.response.model", "gen_ai.request.model", "model_name"),
-    input=("gen_ai.input.messages", "pydantic_ai.all_messages", "all_messages_events", "all_messages", "events", "request_data"),
+    input=(
+        "gen_ai.input.messages",
+        "pydantic_ai.all_messages",
+        "all_messages_events",
+        "all_messages",
+        "events",
+        "request_data",
+    ),
     output=("gen_ai.output.messages", "final_result", "response_data"),
     arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
     result=("gen_ai.tool.call.result", "tool_response"),

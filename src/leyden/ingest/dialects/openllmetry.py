@@ -36,7 +36,7 @@ def _view(get: Get) -> Get:
 
 OPENLLMETRY = Dialect(
     name="openllmetry",
-    marks=("traceloop.span.kind", "llm.request.type", "gen_ai.prompt.0.role", "gen_ai.completion.0.role"),
+    marks=("traceloop.span.kind", "llm.request.type", "gen_ai.prompt.0.role"),
     kind=_kind,
     view=_view,
     agent=("gen_ai.agent.name", "agent.entity", "agent.name"),

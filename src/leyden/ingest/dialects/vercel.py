@@ -20,7 +20,7 @@ def _kind(get: Get, name: str) -> SpanKind | None:
 
 VERCEL = Dialect(
     name="vercel",
-    marks=("ai.operationId", "ai.model.id", "ai.toolCall.name"),
+    marks=("ai.operationId",),
     names=("ai",),
     kind=_kind,
     agent=("ai.telemetry.functionId", "gen_ai.agent.name"),
@@ -28,7 +28,12 @@ VERCEL = Dialect(
     provider=("ai.model.provider", "gen_ai.provider.name", "gen_ai.system"),
     model=("ai.response.model", "ai.model.id", "gen_ai.response.model", "gen_ai.request.model"),
     session=("ai.telemetry.metadata.sessionId", "gen_ai.conversation.id", "session.id"),
-    input_tokens=("ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens", "gen_ai.usage.input_tokens"),
+    input_tokens=(
+        "ai.usage.inputTokens",
+        "ai.usage.promptTokens",
+        "ai.usage.tokens",
+        "gen_ai.usage.input_tokens",
+    ),
     output_tokens=("ai.usage.outputTokens", "ai.usage.completionTokens", "gen_ai.usage.output_tokens"),
     cache_read=("ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"),
     cache_write=("ai.usage.inputTokenDetails.cacheWriteTokens",),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from leyden.ingest.readers import messages, otel_json, tau_bench
+from leyden.ingest.readers import claude_code, messages, otel_json, tau_bench
 from leyden.ingest.readers.files import BadRecord
 from leyden.ingest.record import RecordedRun
 
@@ -25,6 +25,12 @@ class Reader(NamedTuple):
 
 
 _ALL = (
+    Reader(
+        "claude-code",
+        "session logs of Claude Code and recorded hook calls",
+        claude_code.DEFAULT,
+        claude_code.read,
+    ),
     Reader("messages", "chat conversations in OpenAI's format, JSON Lines", None, messages.read),
     Reader(
         "otel-json",

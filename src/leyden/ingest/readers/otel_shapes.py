@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from leyden.ingest.readers.files import Malformed, is_list, is_map
-from leyden.ingest.readers.spans import context, iso_ns, json_text, period_ns, seconds, status
+from leyden.ingest.readers.spans import context, in_64_bits, iso_ns, json_text, period_ns, seconds, status
 
 # What graders know and agents must not; a run that kept them would explain its own failure.
 _LABELS = frozenset({"true_answer", "example.true_answer", "Annotator Metadata", "task.expected_result"})
@@ -118,7 +118,7 @@ def _nested_span(span: dict[str, Any]) -> RawSpan:
         events=events + logs,
         links=[],
         start_ns=start_ns,
-        end_ns=None if start_ns is None or length_ns is None else start_ns + length_ns,
+        end_ns=None if start_ns is None or length_ns is None else in_64_bits(start_ns + length_ns),
         resource=_resource(span.get("resource_attributes"), service=span.get("service_name")),
         trace_state=_trace_state(span.get("trace_state")),
         extra=_extra(span.get("span_kind"), span.get("scope_name"), span.get("scope_version")),

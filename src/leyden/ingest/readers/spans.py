@@ -136,7 +136,9 @@ def iso_ns(text: object) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(str(text))
-        return (_aware(moment) - _EPOCH) // timedelta(microseconds=1) * 1000
+        return in_64_bits((_aware(moment) - _EPOCH) // timedelta(microseconds=1) * 1000)
+    except Malformed:
+        raise
     except (ValueError, OverflowError) as error:
         raise Malformed(f"has a timestamp that is no ISO 8601 time: {str(text)[:40]!r}") from error
 
@@ -153,7 +155,14 @@ def period_ns(text: object) -> int | None:
     if match is None or not any(match.groups()):
         raise Malformed(f"has a duration that is no ISO 8601 period: {str(text)[:40]!r}")
     days, hours, minutes, secs = (Decimal(part or 0) for part in match.groups())
-    return int((((days * 24 + hours) * 60 + minutes) * 60 + secs) * 1_000_000_000)
+    return in_64_bits(int((((days * 24 + hours) * 60 + minutes) * 60 + secs) * 1_000_000_000))
+
+
+def in_64_bits(ns: int) -> int:
+    """The same nanoseconds; raises Malformed when the store's columns cannot hold them."""
+    if not -(2**63) <= ns < 2**63:
+        raise Malformed("has a time outside what 64 bits of nanoseconds hold")
+    return ns
 
 
 # ── Messages in the GenAI conventions ────────────────────────────────────────────────────────────────────────────

@@ -40,7 +40,7 @@ async def traces(call: Call) -> Reply:
 
 async def _decode(call: Call, kind: bytes) -> Decoded:
     settings = call.context.settings
-    limits = otlp.Limits(settings.max_span_bytes, settings.max_id_chars)
+    limits = otlp.Limits(settings.max_span_bytes, settings.max_id_chars, settings.max_depth)
     run: Callable[[], Decoded]
     run = partial(otlp.decode_protobuf if kind == PROTOBUF else otlp.decode_json, call.body, limits=limits)
     return run() if len(call.body) <= INLINE_BYTES else await asyncio.to_thread(run)

@@ -102,11 +102,11 @@ class _Wait(msgspec.Struct):
 
 
 class _AttemptChange(msgspec.Struct):
-    status: AttemptStatus | None | UnsetType = UNSET
-    worker_id: str | None | UnsetType = UNSET
-    last_heartbeat_time: float | None | UnsetType = UNSET
+    status: AttemptStatus | UnsetType | None = UNSET
+    worker_id: str | UnsetType | None = UNSET
+    last_heartbeat_time: float | UnsetType | None = UNSET
     metadata: msgspec.Raw | UnsetType = UNSET
-    failure_reason: str | None | UnsetType = UNSET
+    failure_reason: str | UnsetType | None = UNSET
 
 
 # ── Hot ──────────────────────────────────────────────────────────────────────────────────────────────────────────
