@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
-from leyden.sdk.client import Client
 from leyden.server.app import create_app
 from leyden.settings import Settings
 from server.test_store_protocol import SPAN, claim, enqueue
@@ -19,11 +19,6 @@ HOT_AND_COLD = [
     "/v1/agl/resources",
     "/api/analyze",
 ]
-
-
-@pytest.fixture
-def http(client: Client) -> Any:
-    return client.http
 
 
 def complaint(answer: Any) -> tuple[int, str]:
@@ -49,20 +44,19 @@ def test_a_body_nested_ten_thousand_deep_is_refused_before_it_is_parsed(http: An
 
 
 def test_a_body_over_the_limit_is_refused_zipped_or_not(tmp_path: Any) -> None:
-    with Client(app=create_app(Settings(db=str(tmp_path / "a.db"), max_body_bytes=10_000))) as client:
+    with TestClient(create_app(Settings(db=str(tmp_path / "a.db"), max_body_bytes=10_000))) as http:
         plain = json.dumps({"rollouts": [{"input": "x" * 20_000}]}).encode()
         for path in HOT_AND_COLD:
-            assert complaint(client.http.post(path, content=plain)) == (413, "too_large")
-            zipped = client.http.post(
-                path, content=gzip.compress(plain), headers={"content-encoding": "gzip"}
-            )
+            assert complaint(http.post(path, content=plain)) == (413, "too_large")
+            zipped = http.post(path, content=gzip.compress(plain), headers={"content-encoding": "gzip"})
             assert complaint(zipped) == (413, "too_large")
         assert complaint(
-            client.http.post("/v1/agl/spans", content=b"junk", headers={"content-encoding": "gzip"})
+            http.post("/v1/agl/spans", content=b"junk", headers={"content-encoding": "gzip"})
         ) == (400, "bad_format")
-        assert complaint(
-            client.http.post("/v1/agl/spans", content=b"x", headers={"content-encoding": "br"})
-        ) == (400, "bad_format")
+        assert complaint(http.post("/v1/agl/spans", content=b"x", headers={"content-encoding": "br"})) == (
+            400,
+            "bad_format",
+        )
 
 
 def test_a_span_of_fifty_megabytes_is_refused_alone(http: Any) -> None:

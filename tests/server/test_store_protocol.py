@@ -5,19 +5,11 @@ from typing import Any
 
 import pytest
 
-from leyden.sdk.client import Client
-
 SPAN: dict[str, Any] = {
     "attempt_id": "", "sequence_id": 0, "trace_id": "a" * 32, "parent_id": None, "name": "chat", "status": {"status_code": "OK"},
     "attributes": {"gen_ai.operation.name": "chat"}, "events": [], "links": [], "start_time": 1.25, "end_time": 2.5, "context": None,
     "parent": None, "resource": {"attributes": {}, "schema_url": ""},
 }  # fmt: skip
-
-
-@pytest.fixture
-def http(client: Client) -> Any:
-    """The bare HTTP client underneath: these tests read what is on the wire."""
-    return client.http
 
 
 def enqueue(http: Any, **item: Any) -> dict[str, Any]:
