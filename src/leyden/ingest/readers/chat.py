@@ -9,7 +9,7 @@ The conversation carries no times, so the spans have none. Whether a result text
 import json
 from typing import Any, NamedTuple
 
-from leyden.ingest.readers.files import Malformed, is_list, is_map
+from leyden.ingest.readers.files import Malformed, decode, is_list, is_map
 from leyden.ingest.readers.spans import (
     RunIds,
     call_part,
@@ -181,8 +181,8 @@ def _arguments(arguments: object) -> object:
     if not isinstance(arguments, str):
         return arguments
     try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError):
+        return decode(arguments.encode())
+    except Malformed:
         return arguments
 
 
