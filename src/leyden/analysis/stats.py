@@ -1,0 +1,148 @@
+"""Counts, latency, tokens and cost of one group of calls: an agent, a tool or a model."""
+
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from leyden.analysis.run import AgentCall, Events, ModelCall, ToolCall
+from leyden.analysis.sketch import Sketch
+
+
+class CallStats(BaseModel):
+    """What one agent, tool or model did. Latencies and time are seconds; None means unknown, which is not 0.
+
+    `runs` counts rollouts that made such a call. `time_s` is the sum of known durations. Tokens and cost are those of the
+    model calls of the group (an agent's are those made inside it, without its sub-agents'); `priced_calls` of its
+    `model_calls` have a known cost, so a total over fewer than all of them is a lower bound.
+    """
+
+    name: str
+    provider: str | None = None
+    calls: int
+    failures: int
+    failure_rate: float
+    runs: int
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    time_s: float
+    model_calls: int = 0
+    tool_calls: int = 0
+    tool_failures: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    priced_calls: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Running totals of one group."""
+
+    name: str
+    provider: str | None = None
+    calls: int = 0
+    failures: int = 0
+    runs: int = 0
+    latency: Sketch = field(default_factory=Sketch)
+    time_s: float = 0.0
+    model_calls: int = 0
+    tool_calls: int = 0
+    tool_failures: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    priced_calls: int = 0
+    _last_rollout: str | None = None
+
+    def call(self, rollout_id: str, *, failed: bool, duration_s: float | None) -> None:
+        """Count one call."""
+        self.calls += 1
+        self.failures += failed
+        self.seen_in(rollout_id)
+        if duration_s is not None:
+            self.latency.add(duration_s)
+            self.time_s += duration_s
+
+    def seen_in(self, rollout_id: str) -> None:
+        """Count the rollout, once however often it is named in a row."""
+        if rollout_id != self._last_rollout:
+            self.runs += 1
+            self._last_rollout = rollout_id
+
+    def usage(self, call: ModelCall) -> None:
+        """Count what a model call used."""
+        self.model_calls += 1
+        if call.input_tokens is not None:
+            self.input_tokens = (self.input_tokens or 0) + call.input_tokens
+        if call.output_tokens is not None:
+            self.output_tokens = (self.output_tokens or 0) + call.output_tokens
+        if call.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + call.cost_usd
+            self.priced_calls += 1
+
+    def stats(self) -> CallStats:
+        """The totals so far."""
+        return CallStats(
+            name=self.name,
+            provider=self.provider,
+            calls=self.calls,
+            failures=self.failures,
+            failure_rate=self.failures / self.calls if self.calls else 0.0,
+            runs=self.runs,
+            latency_p50_s=self.latency.quantile(0.5),
+            latency_p95_s=self.latency.quantile(0.95),
+            time_s=self.time_s,
+            model_calls=self.model_calls,
+            tool_calls=self.tool_calls,
+            tool_failures=self.tool_failures,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cost_usd=self.cost_usd,
+            priced_calls=self.priced_calls,
+        )
+
+
+@dataclass(slots=True)
+class Tallies:
+    """Totals of everything read: overall, per agent, per tool, per model."""
+
+    models_total: Tally = field(default_factory=lambda: Tally("all models"))
+    agents: dict[str, Tally] = field(default_factory=dict[str, Tally])
+    tools: dict[str, Tally] = field(default_factory=dict[str, Tally])
+    models: dict[tuple[str | None, str], Tally] = field(default_factory=dict[tuple[str | None, str], Tally])
+
+    def add(self, events: Events) -> None:
+        """Count one run."""
+        rollout_id = events.run.rollout_id
+        for call in events.agent_calls:
+            self._agent_call(rollout_id, call)
+        for call in events.tool_calls:
+            self._tool_call(rollout_id, call)
+        for call in events.model_calls:
+            self._model_call(rollout_id, call)
+
+    def _agent_call(self, rollout_id: str, call: AgentCall) -> None:
+        self._agent(call.agent).call(rollout_id, failed=call.failed, duration_s=call.duration_s)
+
+    def _tool_call(self, rollout_id: str, call: ToolCall) -> None:
+        tally = self.tools.get(call.tool) or self.tools.setdefault(call.tool, Tally(call.tool))
+        tally.call(rollout_id, failed=call.failed, duration_s=call.duration_s)
+        if call.agent is not None:
+            agent = self._agent(call.agent)
+            agent.seen_in(rollout_id)
+            agent.tool_calls += 1
+            agent.tool_failures += call.failed
+
+    def _model_call(self, rollout_id: str, call: ModelCall) -> None:
+        key = (call.span.provider, call.span.model or "unknown model")
+        tally = self.models.get(key) or self.models.setdefault(key, Tally(key[1], provider=key[0]))
+        for each in (tally, self.models_total):
+            each.call(rollout_id, failed=call.failed, duration_s=call.duration_s)
+            each.usage(call)
+        if call.agent is not None:
+            agent = self._agent(call.agent)
+            agent.seen_in(rollout_id)
+            agent.usage(call)
+
+    def _agent(self, name: str) -> Tally:
+        return self.agents.get(name) or self.agents.setdefault(name, Tally(name))

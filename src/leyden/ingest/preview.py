@@ -1,0 +1,135 @@
+"""What a message says, in at most 200 characters: the text behind the many shapes that models and frameworks use."""
+
+import re
+from typing import Any, cast
+
+import orjson
+
+from leyden.ingest.record import PREVIEW_CHARS
+from leyden.ingest.text import column
+
+# Longer JSON whose last message cannot be cut out is shown as it stands: parsing it costs more than a preview is worth.
+_PARSE_CHARS = 65_536
+_DEEPEST = 6
+# Where one message starts, as the usual encoders write it. Inside a string the quotes would be escaped.
+_MESSAGE_STARTS = ('{"role":', '{"role" :', '{"parts":', '{"content":')
+_TEXT_KEYS = (
+    "content",
+    "parts",
+    "text",
+    "response",
+    "result",
+    "output",
+    "message",
+    "value",
+    "arguments",
+    "input",
+)
+
+
+def preview(value: Any) -> str | None:
+    """The first 200 characters of a value; of a list of messages, the text of the last one."""
+    if isinstance(value, str):
+        start = value[:1]
+        if start == "[" or start == "{":
+            value = _last_message(value)
+        elif start.isspace():
+            value = value[: PREVIEW_CHARS * 4].strip()
+    return column(value if isinstance(value, str) else _said(value), PREVIEW_CHARS)
+
+
+_CONTENT = re.compile(r'"content": ?"([^"\\]+)', re.DOTALL)
+
+
+def _last_content(text: str) -> str | None:
+    """The start of the last message's text, cut out of the JSON without parsing it; None when that would not be certain."""
+    at = text.rfind('"content":')
+    if at < text.rfind('"role":') or at < 0:
+        return None
+    found = _CONTENT.match(text, at, at + 16 + PREVIEW_CHARS)
+    if found is None:
+        return None
+    said, end = found[1], found.end()
+    return said if len(said) >= PREVIEW_CHARS or text[end : end + 1] == '"' else None
+
+
+def _last_message(text: str) -> Any:
+    """The last message in the JSON text of a list of messages, parsed; the text itself when it is something else."""
+    if text[0] == "[":
+        if found := _last_content(text):
+            return found
+        for start in _MESSAGE_STARTS:
+            at = text.rfind(start)
+            if at < 0:
+                continue
+            try:
+                return orjson.loads(text[at:].rstrip()[:-1])
+            except (orjson.JSONDecodeError, UnicodeEncodeError):
+                continue
+    if len(text) > _PARSE_CHARS:
+        return text
+    try:
+        value = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return text
+    return value if _is_message(value) else text
+
+
+def _is_message(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and _is_message(cast("list[Any]", value)[-1])
+    if not isinstance(value, dict):
+        return False
+    return "role" in value or "messages" in value or "parts" in value or ("type" in value and "text" in value)
+
+
+def _said(value: Any, depth: int = 0) -> Any:
+    """The text inside a message or list of parts; anything else as it is."""
+    if depth > _DEEPEST:
+        return value
+    if isinstance(value, dict) and (found := _said_plainly(cast("dict[str, Any]", value))):
+        return found
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        if not parts or not isinstance(parts[-1], dict | str):
+            return parts
+        if depth == 0:
+            return _said(parts[-1], depth + 1) if _is_message(parts) else parts
+        said = [_said(part, depth + 1) for part in parts[:20]]
+        return " ".join(text for text in said if isinstance(text, str) and text) or parts
+    if not isinstance(value, dict):
+        return value
+    message = cast("dict[str, Any]", value)
+    if isinstance(message.get("messages"), list):
+        return _said(message["messages"], depth)
+    if depth == 0 and not _is_message(message):
+        return message
+    for key in _TEXT_KEYS:
+        if inner := message.get(key):
+            return inner if isinstance(inner, str) else _said(inner, depth + 1)
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        return _said_call(cast("list[Any]", calls)[0])
+    return message.get("name") or message
+
+
+def _said_plainly(message: dict[str, Any]) -> str | None:
+    """The text of a message in the two shapes that nearly all have: text as content, or one part with text as content."""
+    if "role" not in message:
+        return None
+    content = message.get("content")
+    if content is None:
+        parts = message.get("parts")
+        if isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], dict):
+            content = cast("dict[str, Any]", parts[0]).get("content")
+    return content if isinstance(content, str) else None
+
+
+def _said_call(call: Any) -> Any:
+    """A requested tool call as `name(arguments)`."""
+    if not isinstance(call, dict):
+        return call
+    inner = cast("dict[str, Any]", call)
+    function = cast("dict[str, Any]", inner["function"]) if isinstance(inner.get("function"), dict) else inner
+    arguments = function.get("arguments") or function.get("args") or ""
+    return f"{column(function.get('name'), PREVIEW_CHARS) or ''}({column(arguments, PREVIEW_CHARS) or ''})"
