@@ -116,8 +116,10 @@ def test_a_kept_server_answers_until_it_is_stopped_as_printed(tmp_path):
             assert again.returncode == 0, again.stderr
             assert client.list_rollouts().total == 6
     finally:
-        subprocess.run(re.search(r"^ +(kill .*)$", kept.stdout, re.MULTILINE)[1], shell=True, check=True)
-    _wait_for_end(pid)
+        server = psutil.Process(pid)
+        subprocess.run(["kill", str(pid)], check=True)
+        server.wait(10)
+    subprocess.run(re.search(r"^ +(rm -r .*)$", kept.stdout, re.MULTILINE)[1], shell=True, check=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,10 +184,3 @@ def test_a_real_model_is_named_by_the_environment():
     )
     with pytest.raises(BadInput, match="OPENAI_BASE_URL"):
         real_model({"OPENAI_BASE_URL": "api.example"})
-
-
-def _wait_for_end(pid):
-    try:
-        psutil.Process(pid).wait(10)
-    except psutil.NoSuchProcess:
-        pass

@@ -5,77 +5,30 @@ left out, so no second is counted twice.
 Cannot tell: time between calls, or whether calls ran side by side (two at once count twice).
 """
 
-import heapq
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from leyden.analysis.occurrences import EVIDENCE_SPANS
-from leyden.analysis.run import Events, ModelCall, ToolCall
-from leyden.analysis.sketch import Sketch
-from leyden.types import EvidenceSpan
+from leyden.analysis.stats import Tallies, Tally
 
-GroupKey = tuple[bool, str]
+TOOL_SHARE, MODEL_SHARE, FEWEST_CALLS = 0.25, 0.5, 5
 
 
-@dataclass(slots=True)
-class Spent:
-    """Time one tool or model took, in seconds, with its slowest calls."""
+class Bottleneck(NamedTuple):
+    """A tool or model with its share of all call time, 0 to 1."""
 
-    calls: int = 0
-    runs: int = 0
-    failed_runs: int = 0
-    time_s: float = 0.0
-    tokens: int = 0
-    cost_usd: float | None = None
-    first_seen: float | None = None
-    last_seen: float | None = None
-    latency: Sketch = field(default_factory=Sketch)
-    slowest: list[tuple[float, EvidenceSpan]] = field(default_factory=list[tuple[float, EvidenceSpan]])
-    _last_rollout: str | None = None
-
-    def add(self, events: Events, call: ToolCall | ModelCall, duration_s: float) -> None:
-        """Count one call of known duration."""
-        span = call.span
-        self.calls += 1
-        self.time_s += duration_s
-        self.latency.add(duration_s)
-        if isinstance(call, ModelCall):
-            self.tokens += call.tokens
-            if call.cost_usd is not None:
-                self.cost_usd = (self.cost_usd or 0.0) + call.cost_usd
-        if self._last_rollout != events.run.rollout_id:
-            self._last_rollout = events.run.rollout_id
-            self.runs += 1
-            self.failed_runs += events.run.failed
-        if span.start_ns is not None:
-            at = span.start_ns / 1e9
-            self.first_seen = at if self.first_seen is None else min(at, self.first_seen)
-            self.last_seen = at if self.last_seen is None else max(at, self.last_seen)
-        if len(self.slowest) == EVIDENCE_SPANS and duration_s <= self.slowest[0][0]:
-            return
-        entry = (duration_s, EvidenceSpan(span.rollout_id, span.attempt_id, span.span_id))
-        if len(self.slowest) < EVIDENCE_SPANS:
-            heapq.heappush(self.slowest, entry)
-        else:
-            heapq.heapreplace(self.slowest, entry)
+    share: float
+    is_tool: bool
+    tally: Tally
 
 
-@dataclass(slots=True)
-class Bottlenecks:
-    """Running time per (is a tool, name)."""
-
-    total_s: float = 0.0
-    groups: dict[GroupKey, Spent] = field(default_factory=dict[GroupKey, Spent])
-
-    def add(self, events: Events) -> None:
-        """Count the calls of one run that took a known time."""
-        for call in events.tool_calls:
-            if call.duration_s is not None and not call.is_outer:
-                self._spend(events, call, (True, call.tool), call.duration_s)
-        for call in events.model_calls:
-            if call.duration_s is not None:
-                self._spend(events, call, (False, call.span.model or "unknown model"), call.duration_s)
-
-    def _spend(self, events: Events, call: ToolCall | ModelCall, key: GroupKey, duration_s: float) -> None:
-        self.total_s += duration_s
-        group = self.groups.get(key) or self.groups.setdefault(key, Spent())
-        group.add(events, call, duration_s)
+def bottlenecks(tallies: Tallies) -> list[Bottleneck]:
+    """Tools with a quarter of all call time and models with half of it, over at least five calls."""
+    groups = [(True, t) for t in tallies.tools.values()] + [(False, t) for t in tallies.models.values()]
+    total_s = sum(tally.own_time_s for _, tally in groups)
+    if total_s <= 0:
+        return []
+    shares = [Bottleneck(tally.own_time_s / total_s, is_tool, tally) for is_tool, tally in groups]
+    return [
+        b
+        for b in shares
+        if b.tally.calls >= FEWEST_CALLS and b.share >= (TOOL_SHARE if b.is_tool else MODEL_SHARE)
+    ]

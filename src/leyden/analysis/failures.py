@@ -34,7 +34,7 @@ class FailureGroup(BaseModel):
 
 @dataclass(slots=True)
 class Failures:
-    """Running groups of failures, and how many runs failed with and without one."""
+    """Running groups of equal failures. A key is (is a tool call, name of the tool, model or span, error fingerprint)."""
 
     groups: dict[GroupKey, Occurrences] = field(default_factory=dict[GroupKey, Occurrences])
 
@@ -61,4 +61,4 @@ def _key(cause: Cause) -> GroupKey:
         name = cause.call.tool
     else:
         name = (span.model if isinstance(cause.call, ModelCall) else None) or span.name
-    return (isinstance(cause.call, ToolCall), name, span.fingerprint or f"{span.error_type or 'error'}")
+    return (isinstance(cause.call, ToolCall), name, span.fingerprint or span.error_type or "error")

@@ -22,17 +22,16 @@ Happening together is not cause and effect: `failed_runs` counts, it does not bl
 from hashlib import blake2b
 from typing import NamedTuple
 
-from leyden.analysis.bottlenecks import Bottlenecks, Spent
+from leyden.analysis.bottlenecks import Bottleneck, bottlenecks
 from leyden.analysis.failures import Failures, GroupKey
 from leyden.analysis.occurrences import Occurrences
 from leyden.analysis.recommend import diagnose
 from leyden.analysis.repeats import Repeats
 from leyden.analysis.retries import Retries, ToolRetries
-from leyden.analysis.stats import Tally
+from leyden.analysis.stats import Tallies, Tally
 from leyden.types import Finding, FindingKind, Impact, Severity
 
 _FEW, _SEVERAL = 3, 5
-_SLOW_TOOL_SHARE, _SLOW_MODEL_SHARE, _SLOW_CALLS = 0.25, 0.5, 5
 _WEIGHT: dict[FindingKind, float] = {
     "error": 0.5, "failed_rollouts": 0.5, "retry": 0.25, "repeated_call": 0.25, "slow": 0.0,
 }  # fmt: skip
@@ -214,44 +213,37 @@ def from_silent_failures(silent: Occurrences, *, failed: int, runs: int) -> list
     return [Weighed(_WEIGHT["failed_rollouts"], finding)]
 
 
-def from_bottlenecks(bottlenecks: Bottlenecks) -> list[Weighed]:
-    """A finding per tool with a quarter of all call time, or model with half of it, over at least five calls."""
-    return [
-        Weighed(
-            _WEIGHT["slow"], _slow(name, spent, share=spent.time_s / bottlenecks.total_s, is_tool=is_tool)
-        )
-        for (is_tool, name), spent in bottlenecks.groups.items()
-        if spent.calls >= _SLOW_CALLS
-        and spent.time_s > 0
-        and spent.time_s >= bottlenecks.total_s * (_SLOW_TOOL_SHARE if is_tool else _SLOW_MODEL_SHARE)
-    ]
+def from_bottlenecks(tallies: Tallies) -> list[Weighed]:
+    """A finding per bottleneck."""
+    return [Weighed(_WEIGHT["slow"], _slow(b)) for b in bottlenecks(tallies)]
 
 
-def _slow(name: str, spent: Spent, *, share: float, is_tool: bool) -> Finding:
-    p50, p95 = spent.latency.quantile(0.5), spent.latency.quantile(0.95)
+def _slow(bottleneck: Bottleneck) -> Finding:
+    tally = bottleneck.tally
+    p50, p95 = tally.latency.quantile(0.5), tally.latency.quantile(0.95)
     tail = f" (half take up to {p50:.1f} s, one in twenty over {p95:.1f} s)" if p50 and p95 else ""
     advice = (
-        f"Speed up {name} first{tail}: cache equal calls, run independent ones side by side, ask for less per call."
-        if is_tool
-        else f"Model calls are the wait{tail}: shorten prompts and outputs, cache the stable prefix, use a smaller model for simple steps, "
-        "and make independent calls side by side."
+        f"Speed up {tally.name} first{tail}: cache equal calls, run independent ones side by side, ask for less per call."
+        if bottleneck.is_tool
+        else f"Model calls are the wait{tail}: shorten prompts and outputs, cache the stable prefix, use a smaller model "
+        "for simple steps, and make independent calls side by side."
     )
     return Finding(
-        fingerprint=fingerprint("slow", "tool" if is_tool else "model", name),
+        fingerprint=fingerprint("slow", "tool" if bottleneck.is_tool else tally.provider, tally.name),
         kind="slow",
-        severity="medium" if is_tool else "low",
-        title=f"{name} takes {share:.0%} of the time spent in calls",
+        severity="medium" if bottleneck.is_tool else "low",
+        title=f"{tally.name} takes {bottleneck.share:.0%} of the time spent in calls",
         recommendation=advice,
         impact=Impact(
-            occurrences=spent.calls,
-            runs=spent.runs,
-            failed_runs=spent.failed_runs,
-            time_s=round(spent.time_s, 6),
-            tokens=spent.tokens,
-            cost_usd=spent.cost_usd,
+            occurrences=tally.calls,
+            runs=tally.runs,
+            failed_runs=tally.failed_runs,
+            time_s=round(tally.own_time_s, 6),
+            tokens=(tally.input_tokens or 0) + (tally.output_tokens or 0),
+            cost_usd=tally.cost_usd,
         ),
-        tool=name if is_tool else None,
-        evidence=[span for _, span in sorted(spent.slowest, reverse=True)],
-        first_seen=spent.first_seen,
-        last_seen=spent.last_seen,
+        tool=tally.name if bottleneck.is_tool else None,
+        evidence=[span for _, span in sorted(tally.slowest, reverse=True)],
+        first_seen=None if tally.first_ns is None else tally.first_ns / 1e9,
+        last_seen=None if tally.last_ns is None else tally.last_ns / 1e9,
     )

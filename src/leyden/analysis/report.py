@@ -5,10 +5,10 @@ Memory grows with distinct agents, tools, models and errors, not with runs or sp
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pydantic import BaseModel
 
-from leyden.analysis.bottlenecks import Bottlenecks
 from leyden.analysis.failures import FailureGroup, Failures
 from leyden.analysis.findings import (
     from_bottlenecks,
@@ -115,7 +115,6 @@ class _Counts:
     failures: Failures = field(default_factory=Failures)
     retries: Retries = field(default_factory=Retries)
     repeats: Repeats = field(default_factory=Repeats)
-    bottlenecks: Bottlenecks = field(default_factory=Bottlenecks)
     silent: Occurrences = field(default_factory=Occurrences)
     silent_runs: int = 0
     problems: dict[ProblemKind, DataProblem] = field(default_factory=dict[ProblemKind, DataProblem])
@@ -137,7 +136,6 @@ class _Counts:
         self.failures.add(events)
         self.retries.add(events)
         self.repeats.add(events)
-        self.bottlenecks.add(events)
         if run.failed and not events.failed_spans:
             self.silent_runs += 1
             if run.spans:
@@ -183,7 +181,7 @@ def _report(counts: _Counts, *, now: float) -> Report:
             *from_retries(counts.retries),
             *from_repeats(counts.repeats),
             *from_silent_failures(counts.silent, failed=counts.failed, runs=counts.runs),
-            *from_bottlenecks(counts.bottlenecks),
+            *from_bottlenecks(tallies),
         ],
         failure_rate=counts.failed / counts.runs if counts.runs else 0.0,
     )
@@ -209,7 +207,7 @@ def _report(counts: _Counts, *, now: float) -> Report:
 
 
 def _totals(counts: _Counts) -> Totals:
-    tools, models = counts.tallies.tools.values(), counts.tallies.models_total
+    tools, models = counts.tallies.tools.values(), counts.tallies.models.values()
     return Totals(
         runs=counts.runs,
         rollouts=counts.rollouts,
@@ -222,14 +220,22 @@ def _totals(counts: _Counts) -> Totals:
         errors=sum(group.count for group in counts.failures.groups.values()),
         tool_calls=sum(tool.calls for tool in tools),
         tool_failures=sum(tool.failures for tool in tools),
-        model_calls=models.calls,
-        input_tokens=models.input_tokens,
-        output_tokens=models.output_tokens,
-        cost_usd=models.cost_usd,
-        priced_calls=models.priced_calls,
+        model_calls=sum(model.calls for model in models),
+        input_tokens=_sum_known(model.input_tokens for model in models),
+        output_tokens=_sum_known(model.output_tokens for model in models),
+        cost_usd=_sum_known(model.cost_usd for model in models),
+        priced_calls=sum(model.priced_calls for model in models),
         first_seen=counts.first_seen,
         last_seen=counts.last_seen,
     )
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _sum_known(values: Iterable[Number | None]) -> Number | None:
+    known = [value for value in values if value is not None]
+    return sum(known[1:], start=known[0]) if known else None
 
 
 def _stats(tallies: Iterable[Tally]) -> list[CallStats]:

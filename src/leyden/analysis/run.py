@@ -125,8 +125,7 @@ def read(run: Run) -> Events:
     inside, and every agent or chain span, repeats what is counted further in and is not counted again."""
     events = Events(run)
     spans = _distinct(run, events.problems)
-    parents = _parents(spans, events.problems)
-    places = _places(spans, parents)
+    parents, places = _tree(spans, events.problems)
     failing = [span_id for span_id, span in spans.items() if is_failed(span)]
     events.failed_spans = len(failing)
     outer_errors = _ancestors(failing, parents)
@@ -175,52 +174,52 @@ def _distinct(run: Run, problems: list[Problem]) -> dict[str, SpanSummary]:
     return spans
 
 
-def _parents(spans: dict[str, SpanSummary], problems: list[Problem]) -> dict[str, str | None]:
-    """The parent of each span inside this run; cycles are cut where they close, so that every climb ends."""
+class _Place(NamedTuple):
+    lane: str | None
+    agent: str | None
+
+
+_NOWHERE, _BEING_PLACED = _Place(None, None), _Place("", "")
+
+
+def _tree(
+    spans: dict[str, SpanSummary], problems: list[Problem]
+) -> tuple[dict[str, str | None], dict[str, _Place]]:
+    """The parent of each span inside this run, and the lane and agent it belongs to.
+
+    A span without an agent of its own has that of the nearest one above it. Cycles are cut where they close, so that
+    every later climb ends.
+    """
     parents: dict[str, str | None] = {}
     for span_id, span in spans.items():
-        known = span.parent_id if span.parent_id in spans else None
-        if span.parent_id and known is None:
+        parents[span_id] = known = span.parent_id if span.parent_id in spans else None
+        if known is None and span.parent_id:
             problems.append(Problem("orphan_parent", span_id))
-        parents[span_id] = known
-    safe: set[str] = set()
-    for span_id in spans:
-        path: list[str] = []
-        on_path: set[str] = set()
-        at: str | None = span_id
-        while at is not None and at not in safe:
-            if at in on_path:
-                problems.append(Problem("parent_cycle", at))
-                parents[path[-1]] = None
-                break
-            path.append(at)
-            on_path.add(at)
-            at = parents[at]
-        safe.update(path)
-    return parents
-
-
-def _places(
-    spans: dict[str, SpanSummary], parents: dict[str, str | None]
-) -> dict[str, tuple[str | None, str | None]]:
-    """(lane, agent) of each span. A span without an agent of its own has that of the nearest one above it."""
-    places: dict[str, tuple[str | None, str | None]] = {}
+    places: dict[str, _Place] = {}
     for span_id in spans:
         path: list[str] = []
         at: str | None = span_id
         while at is not None and at not in places:
+            places[at] = _BEING_PLACED
             path.append(at)
             at = parents[at]
-        lane, agent = places[at] if at is not None else (None, None)
+        place = _NOWHERE if at is None else places[at]
+        if place is _BEING_PLACED and path:
+            problems.append(Problem("parent_cycle", at))
+            parents[path[-1]] = None
+            place = _NOWHERE
         for inner in reversed(path):
-            span = spans[inner]
-            if span.kind == "agent":
-                lane, agent = inner, span.agent or span.name
-            elif span.agent is not None:
-                # Recordings without agent spans still keep their agents apart by name.
-                lane, agent = (lane or span.agent, span.agent)
-            places[inner] = (lane, agent)
-    return places
+            places[inner] = place = _place(spans[inner], place)
+    return parents, places
+
+
+def _place(span: SpanSummary, above: _Place) -> _Place:
+    if span.kind == "agent":
+        return _Place(span.span_id, span.agent or span.name)
+    if span.agent is None:
+        return above
+    # Recordings without agent spans still keep their agents apart by name.
+    return _Place(above.lane or span.agent, span.agent)
 
 
 def _ancestors(span_ids: Iterable[str], parents: dict[str, str | None]) -> set[str]:

@@ -27,7 +27,8 @@ class Sketch:
 
     def add(self, value: float) -> None:
         """Count one value; it must be a number, not NaN."""
-        bucket = math.ceil(math.log(min(max(value, _SMALLEST), _LARGEST)) / _LOG_GAMMA)
+        clamped = _SMALLEST if value < _SMALLEST else _LARGEST if value > _LARGEST else value
+        bucket = math.ceil(math.log(clamped) / _LOG_GAMMA)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         self.count += 1
 

@@ -14,8 +14,16 @@ LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_se
     metavar="ADDRESS",
     help="Address to bind; others than loopback need a key.  [default: 127.0.0.1; env: LEYDEN_HOST]",
 )
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to bind; 0 takes a free one.  [default: 4747]")
-@click.option("--cors-origin", "cors_origins", multiple=True, metavar="ORIGIN", help="Allow pages of this origin; repeatable, * for all.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to bind; 0 takes a free one.  [default: 4747]"
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Allow pages of this origin; repeatable, * for all.",
+)
 @click.option("--log-level", type=LEVELS, help="How much to log.  [default: INFO]")
 @click.option(
     "--backend",
@@ -25,8 +33,19 @@ LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_se
     help="sqlite keeps everything in a file, memory forgets it at the end.",
 )
 @click.option("--db", metavar="PATH|URL", help="SQLite file or PostgreSQL URL.  [env: LEYDEN_DB]")
-@click.option("--n-workers", type=click.IntRange(1), default=1, help="Accepted for compatibility: one process serves all.")
-@click.option("--tracker", "trackers", multiple=True, metavar="NAME", help="Accepted for compatibility: /metrics is always served.")
+@click.option(
+    "--n-workers",
+    type=click.IntRange(1),
+    default=1,
+    help="Accepted for compatibility: one process serves all.",
+)
+@click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    metavar="NAME",
+    help="Accepted for compatibility: /metrics is always served.",
+)
 @click.option("--mongo-uri", metavar="URI", hidden=True)
 def command(
     host: str | None,

@@ -21,14 +21,18 @@ _PIPE_WIDTH = 100
 @click.command("analyze")
 @click.option("--json", "form", flag_value="json", help="Print the report as JSON.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print the report as Markdown.")
-@click.option("--since", "since_text", metavar="WHEN", help="Only runs that began after: 12h, 7d, 2026-03-14.")
+@click.option(
+    "--since", "since_text", metavar="WHEN", help="Only runs that began after: 12h, 7d, 2026-03-14."
+)
 @click.option("--rollout", "rollouts", multiple=True, metavar="ID", help="Only this one; repeatable.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to a file: JSON, or Markdown when it ends in .md.",
 )
-@click.option("--save/--no-save", default=True, help="Keep the findings for `leyden findings`.  [default: save]")
+@click.option(
+    "--save/--no-save", default=True, help="Keep the findings for `leyden findings`.  [default: save]"
+)
 @store_options
 def command(
     form: Form | None, since_text: str | None, rollouts: tuple[str, ...], out: Path | None, save: bool,

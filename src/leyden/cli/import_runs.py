@@ -87,7 +87,8 @@ def _default(reader: Reader) -> tuple[Path, ...]:
         raise click.UsageError(f"Say where the files are: leyden import {reader.name} PATH")
     if not reader.default.exists():
         raise BadInput(
-            f"There is nothing at {reader.default}", hint=f"say where the files are: leyden import {reader.name} PATH"
+            f"There is nothing at {reader.default}",
+            hint=f"say where the files are: leyden import {reader.name} PATH",
         )
     return (reader.default,)
 
@@ -169,7 +170,11 @@ def _progress() -> Iterator[Callable[[Outcome], None]]:
         yield lambda outcome: None
         return
     bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
     )
     with bar:
         task = bar.add_task("Reading …", total=None)

@@ -110,7 +110,8 @@ def revoke(key_id: str, store: str | None, db: str | None) -> None:
       leyden keys revoke key-5f2c81aa
     """
     with connected(store, db) as client:
-        ids = [key["id"] for key in client.keys() if key["id"].startswith(key_id)]
+        existing = client.keys()
+        ids = [key["id"] for key in existing if key["id"].startswith(key_id)]
         found = only(ids, key_id, noun="key", look="`leyden keys list` shows them")
         client.revoke_key(found)
     click.echo(f"Revoked {found}.")

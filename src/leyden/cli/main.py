@@ -46,9 +46,7 @@ class Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, doc) for name, (_, doc) in self._modules.items()])
 
-    def main(
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
-    ) -> NoReturn:
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
         """Run and exit. 0 fine, 1 an error, 2 a usage error, 130 interrupted, 141 the reader of our output left."""
         sys.exit(self._run(args, prog_name, extra | {"standalone_mode": False}))
 
@@ -112,7 +110,9 @@ COMMANDS = {
 }
 
 
-@click.command("leyden", cls=Group, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "leyden", cls=Group, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, message="leyden %(version)s")
 def main() -> None:
     """Leyden stores what AI agents do and turns it into better agents.

@@ -34,6 +34,8 @@ def print_report(report: Report, console: Console, *, top: int = 10) -> None:
         console.print(_table(stats, columns))
         if len(stats) > _ROWS:
             console.print(Text(f"… and {len(stats) - _ROWS} more.", style="dim"))
+    if _sections(report):
+        console.print(Text("\n? unknown   – none   ≥ some calls have no known price", style="dim"))
     if report.data_problems:
         console.print()
         console.print(Text("Problems in the data", style="bold"))
@@ -92,7 +94,7 @@ def to_markdown(report: Report) -> str:
     if report.data_problems:
         lines += ["## Problems in the data", "", *(f"- {_md(line)}" for line in _problems(report)), ""]
     if next_steps := _next_steps(report):
-        lines += ["## Where to look next", "", *(f"- {_md(line)}" for line in next_steps), ""]
+        lines += [_md(line) for line in next_steps] + [""]
     return "\n".join(lines)
 
 
@@ -104,6 +106,7 @@ def headline(report: Report) -> list[str]:
         first += f" ({totals.failed / totals.runs:.0%})"
     if totals.mean_reward is not None:
         first += f", mean reward {totals.mean_reward:.2f}"
+        first += f" over {totals.scored:,} scored" if totals.scored < totals.runs else ""
     cost = "cost unknown"
     if totals.cost_usd is not None:
         cost = _usd(totals.cost_usd)
@@ -214,7 +217,7 @@ def _next_steps(report: Report) -> list[str]:
         return ["No run was read: nothing can be said yet."]
     if not with_evidence:
         return []
-    return [f"Look next at: leyden show {clean(with_evidence[0].evidence[0].rollout_id)}"]
+    return [f"Where to look next: leyden show {clean(with_evidence[0].evidence[0].rollout_id)}"]
 
 
 def _count(n: int, noun: str) -> str:

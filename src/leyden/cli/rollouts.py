@@ -28,7 +28,9 @@ COLUMNS = [
 @click.option("--status", type=click.Choice([s.value for s in RolloutStatus]), help="Only these.")
 @click.option("--mode", type=click.Choice(["train", "val", "test"]), help="Only these.")
 @click.option("--agent", help="Only those of this agent.")
-@click.option("--since", "since_text", metavar="WHEN", help="Only those that began after: 12h, 7d, 2026-03-14.")
+@click.option(
+    "--since", "since_text", metavar="WHEN", help="Only those that began after: 12h, 7d, 2026-03-14."
+)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 @store_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -53,7 +55,9 @@ def command(
         return
     if not page.items:
         filtered = any((status, mode, agent, since_text))
-        click.echo("No rollouts match." if filtered else "No rollouts yet. `leyden up` says how to send some.")
+        click.echo(
+            "No rollouts match." if filtered else "No rollouts yet. `leyden up` says how to send some."
+        )
         return
     person = on_terminal()
     ids = short_ids([item.rollout_id for item in page.items], at_least=15 if person else 10_000)

@@ -12,9 +12,7 @@ import click
 
 # Controls (C0, DEL, C1), line separators, direction overrides, zero-width and tag characters, halves of surrogate pairs.
 # The two joiners stay: emoji and several scripts need them.
-_HIDDEN = (
-    "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f"
-)
+_HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f"
 _UNSAFE = re.compile(f"[{_HIDDEN}]")
 _UNSAFE_IN_BLOCK = re.compile(f"(?![\\n\\t])[{_HIDDEN}]")
 _SPACES = re.compile(r"\s+")

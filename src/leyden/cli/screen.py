@@ -4,8 +4,6 @@ On a terminal: colour, and lines cut to its width. On a pipe: plain text, nothin
 Recorded text reaches rich as `Text` made by `safe_text`, never as markup.
 """
 
-import re
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 

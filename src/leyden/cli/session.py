@@ -89,5 +89,3 @@ def only(ids: list[str], given: str, *, noun: str, look: str) -> str:
         some = ", ".join(ids[:4]) + (", …" if len(ids) > 4 else "")
         raise NotFound(f"{len(ids)} {noun}s begin with {given!r}", hint=f"give more of the id: {some}")
     return ids[0]
-
-

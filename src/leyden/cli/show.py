@@ -85,7 +85,11 @@ def _choose(detail: RolloutDetail, given: str | None) -> Attempt | None:
 
 
 def _print_rollout(detail: RolloutDetail, chosen: Attempt | None) -> None:
-    tokens = [f"{count(n)} tokens {way}" for n, way in ((detail.input_tokens, "in"), (detail.output_tokens, "out")) if n]
+    tokens = [
+        f"{count(n)} tokens {way}"
+        for n, way in ((detail.input_tokens, "in"), (detail.output_tokens, "out"))
+        if n
+    ]
     errors = [many(detail.errors, "error")] if detail.errors else []
     rows = [
         ("rollout", detail.rollout_id),
@@ -183,9 +187,7 @@ def _tokens(span: SpanSummary) -> str:
 
 def _find_span(client: Client, detail: RolloutDetail, given: str, attempt: str | None) -> Span:
     chosen = _choose(detail, attempt) if attempt else None
-    spans = client.span_summaries(
-        detail.rollout_id, attempt_id=chosen.attempt_id if chosen else None
-    ).items
+    spans = client.span_summaries(detail.rollout_id, attempt_id=chosen.attempt_id if chosen else None).items
     ids = list(dict.fromkeys(s.span_id for s in spans if s.span_id.startswith(given)))
     found = only(ids, given, noun="span", look=f"`leyden show {detail.rollout_id} --json` lists them")
     places = [s for s in spans if s.span_id == found]
@@ -212,7 +214,9 @@ def _print_span(span: Span) -> None:
     pairs([(name, value) for name, value in rows if value])
     _print_attributes("attributes", span.attributes)
     for event in span.events:
-        _print_attributes(f"event {one_line(event.name)} {moment(event.timestamp)}".rstrip(), event.attributes)
+        _print_attributes(
+            f"event {one_line(event.name)} {moment(event.timestamp)}".rstrip(), event.attributes
+        )
     for link in span.links:
         _print_attributes(f"link to span {one_line(link.context.span_id)}", link.attributes or {})
     _print_attributes("resource", span.resource.attributes)

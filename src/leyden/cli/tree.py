@@ -89,5 +89,10 @@ def _walk(
                 stack.append((ahead[i], below[:-3] + "⋯  ", below, depth))
             else:
                 stack.append(
-                    (ahead[i], below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "), depth + 1)
+                    (
+                        ahead[i],
+                        below + ("└─ " if last else "├─ "),
+                        below + ("   " if last else "│  "),
+                        depth + 1,
+                    )
                 )

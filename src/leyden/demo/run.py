@@ -249,12 +249,9 @@ def _next_steps(url: str, server: Server | None, *, kept: bool, show: str) -> st
         f"  leyden show {show:<18}the one that went worst, step by step\n"
         "  leyden findings               what is worth fixing"
     )
-    stop = (
-        f"\n\nStop the server and delete what it holds:\n  kill {server.process.pid} && rm -r {server.folder}"
-        if server
-        else ""
-    )
-    return look + stop
+    if not server:
+        return look
+    return f"{look}\n\nStop the server, then delete what it holds:\n  kill {server.process.pid}\n  rm -r {server.folder}"
 
 
 def _say(text: str) -> None:

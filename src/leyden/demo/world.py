@@ -405,12 +405,12 @@ class Desk:
         _require_date(date)
         _require_span(start, end)
         if people > room.capacity:
-            raise ToolError(f"over capacity: {room.room_id} seats {room.capacity}, {people} are coming")
+            raise ToolError(f"over capacity: {room.room_id!r} seats {room.capacity}, {people} are coming")
         if start < room.opens or end > room.closes:
-            raise ToolError(f"closed: {room.room_id} is open from {room.opens} to {room.closes}")
+            raise ToolError(f"closed: {room.room_id!r} is open from {room.opens} to {room.closes}")
         for slot in self._taken(room.room_id, date):
             if slot.start < end and start < slot.end:
-                raise ToolError(f"already booked: {room.room_id} is taken from {slot.start} to {slot.end}")
+                raise ToolError(f"already booked: {room.room_id!r} is taken from {slot.start} to {slot.end}")
 
     def _next_id(self, prefix: str) -> str:
         self._issued += 1

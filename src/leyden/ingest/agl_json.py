@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from leyden.errors import BadInput
 from leyden.ingest.derive import MAX_COUNT, NAME_CHARS, RULES_VERSION, EventView, derive, no_events
 from leyden.ingest.record import SpanRecord
+from leyden.ingest.shapes import is_list, object_or_empty
 from leyden.ingest.text import column, scrubbed
 
 ID_CHARS = 256
@@ -19,18 +20,18 @@ def record(raw: bytes, span: Mapping[str, Any], *, id_chars: int = ID_CHARS) -> 
 
     Raises BadInput for an id that no row may have: missing, too long, or holding NUL.
     """
-    status = _object(span.get("status"))
+    status = object_or_empty(span.get("status"))
     parent_id = span.get("parent_id")
     listed = span.get("events")
     sequence_id = span.get("sequence_id")
     name = str(span.get("name") or "")
     state = _STATUS.get(str(status.get("status_code")), "unset")
     found = derive(
-        _object(span.get("attributes")).get,
+        object_or_empty(span.get("attributes")).get,
         name=name,
         status=state,
         message=str(status.get("description") or "") if state == "error" else "",
-        events=_events(cast("list[Any]", listed)) if isinstance(listed, list) and listed else no_events,
+        events=_events(listed) if is_list(listed) and listed else no_events,
     )
     is_sequence = (
         isinstance(sequence_id, int) and not isinstance(sequence_id, bool) and 0 <= sequence_id <= MAX_COUNT
@@ -75,13 +76,11 @@ def _id(value: Any, noun: str, limit: int) -> str:
     return value
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
 def _events(listed: list[Any]) -> Callable[[], list[EventView]]:
     def events() -> list[EventView]:
-        held = [_object(item) for item in listed]
-        return [EventView(str(one.get("name") or ""), _object(one.get("attributes")).get) for one in held]
+        held = [object_or_empty(item) for item in listed]
+        return [
+            EventView(str(one.get("name") or ""), object_or_empty(one.get("attributes")).get) for one in held
+        ]
 
     return events

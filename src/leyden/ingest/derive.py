@@ -14,6 +14,7 @@ from leyden.ingest import dialects
 from leyden.ingest.dialects.dialect import Dialect, Get
 from leyden.ingest.fingerprint import call_hash, error_fingerprint
 from leyden.ingest.preview import preview
+from leyden.ingest.shapes import is_object
 from leyden.ingest.text import column, json_object
 from leyden.types import SpanKind
 
@@ -282,10 +283,10 @@ def _tokens(get: Get, dialect: Dialect) -> _Tokens:
     sent = _count(_first(get, dialect.input_tokens))
     read = _count(_first(get, dialect.cache_read))
     written = _count(_first(get, dialect.cache_write))
-    if sent is not None and (cached := (read or 0) + (written or 0)):
-        # More from the cache than was sent: whatever the convention says, this source counts them apart.
-        if not dialect.input_includes_cache or cached > sent:
-            sent += cached
+    cached = (read or 0) + (written or 0)
+    # More from the cache than was sent: whatever the convention says, this source counts them apart.
+    if sent is not None and cached and (not dialect.input_includes_cache or cached > sent):
+        sent += cached
     return (
         sent,
         _count(_first(get, dialect.output_tokens)),
@@ -386,9 +387,9 @@ def _error(
     told = told or message or _first(get, ("exception.message", "error.message", "error"))
     raised = raised or column(get("exception.type"), NAME_CHARS) or kind
     text = column(told, MESSAGE_CHARS * 4) or ""
-    if typed := _TYPED.match(text):
-        if raised is None or raised.rpartition(".")[2] == typed[1].rpartition(".")[2]:
-            raised, text = raised or typed[1], text[typed.end() :]
+    typed = _TYPED.match(text)
+    if typed and (raised is None or raised.rpartition(".")[2] == typed[1].rpartition(".")[2]):
+        raised, text = raised or typed[1], text[typed.end() :]
     return raised or ("error" if not text else None), column(text, MESSAGE_CHARS)
 
 
@@ -412,7 +413,7 @@ def failed_answer(answer: Any) -> str | None:
         if start == '"':
             answer = answer.strip().strip('"')
         return answer if _FAILED_ANSWER.match(answer) else None
-    return _failed_object(answer) if isinstance(answer, dict) else None
+    return _failed_object(answer) if is_object(answer) else None
 
 
 def _failed_object(answer: dict[str, Any]) -> str | None:
@@ -420,7 +421,7 @@ def _failed_object(answer: dict[str, Any]) -> str | None:
         return None
     if next(iter(answer)) == "error" and answer["error"]:
         error = answer["error"]
-        told = error.get("message") if isinstance(error, dict) else None
+        told = error.get("message") if is_object(error) else None
         return column(told or error, MESSAGE_CHARS)
     marked = answer.get("is_error") is True or answer.get("isError") is True
     if marked or (answer.get("status") == "error" and "content" in answer):
@@ -451,21 +452,14 @@ def _scores(get: Get, kind: SpanKind, events: Events) -> tuple[tuple[str, float]
 
 
 def _rewards(get: Get) -> Iterator[tuple[str, float]]:
-    for n in range(MAX_SCORES):
-        said = get(f"agentlightning.reward.{n}.value")
-        if said is None:
-            break
-        value = _number(said)
-        if value is not None:
-            yield (
-                column(get(f"agentlightning.reward.{n}.name"), NAME_CHARS)
-                or ("primary" if n == 0 else str(n)),
-                value,
-            )
-    else:
+    """Rewards of an annotation: the indexed ones, else one of the older single forms."""
+    if get("agentlightning.reward.0.value") is None:
+        if (value := _number(_first(get, ("reward", "agentlightning.operation.output")))) is not None:
+            yield "primary", value
         return
-    if n == 0:
-        for key in ("reward", "agentlightning.operation.output"):
-            if (value := _number(get(key))) is not None:
-                yield "primary", value
-                return
+    for n in range(MAX_SCORES):
+        if (said := get(f"agentlightning.reward.{n}.value")) is None:
+            return
+        if (value := _number(said)) is not None:
+            name = column(get(f"agentlightning.reward.{n}.name"), NAME_CHARS)
+            yield name or ("primary" if n == 0 else f"reward {n}"), value

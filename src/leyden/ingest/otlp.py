@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -18,6 +18,7 @@ from leyden.ingest import wire
 from leyden.ingest.derive import MAX_COUNT, NAME_CHARS, RULES_VERSION, EventView, derive, no_events
 from leyden.ingest.nesting import refuse_deeper
 from leyden.ingest.record import Decoded, Rejected, SpanRecord
+from leyden.ingest.shapes import is_list, is_object
 from leyden.ingest.text import column, scrubbed, without_surrogates
 
 SOURCE = "otlp"
@@ -32,6 +33,9 @@ class Limits(NamedTuple):
     span_bytes: int = 8 * 2**20
     id_chars: int = 256
     depth: int = 64
+
+
+DEFAULT_LIMITS = Limits()
 
 
 class Owner(NamedTuple):
@@ -52,7 +56,7 @@ class _Refused(Exception):
 # ── Protobuf ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def decode_protobuf(body: bytes, *, limits: Limits = Limits()) -> Decoded:
+def decode_protobuf(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     """The spans of a protobuf ExportTraceServiceRequest, in its order.
 
     Raises BadFormat when the body is no such message. An empty body is an empty request.
@@ -127,7 +131,7 @@ def _record(
     if parent_id and len(parent_id) != 8:
         raise _Refused("its parent span id is not 8 bytes")
     status = span.status
-    code = status.code
+    code: int = status.code
     return _assemble(
         get,
         owner,
@@ -263,7 +267,7 @@ _CODES = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
 _Object = Mapping[str, Any]
 
 
-def decode_json(body: bytes, *, limits: Limits = Limits()) -> Decoded:
+def decode_json(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     """The spans of an OTLP/JSON trace request, in its order; a payload holds resource, scope and span as JSON came in.
 
     Raises TooLarge when the JSON nests deeper than the limit, BadFormat when it is no JSON or no trace request.
@@ -302,9 +306,9 @@ def parse_json(body: bytes) -> dict[str, Any]:
         if b"\\u" not in body:
             raise BadFormat(f"The body is not JSON: {error}.") from None
         value = _parse_surrogates(body)
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise BadFormat("The body is not a JSON object.")
-    return cast("dict[str, Any]", value)
+    return value
 
 
 def _parse_surrogates(body: bytes) -> Any:
@@ -321,14 +325,14 @@ def _items(holder: _Object, name: str, other: str) -> list[Any]:
         found = holder.get(other)
     if found is None:
         return []
-    if not isinstance(found, list):
+    if not is_list(found):
         raise BadFormat(f"The body is not an OTLP trace request: {name!r} is not a list.")
-    return cast("list[Any]", found)
+    return found
 
 
 def _objects(holder: _Object, name: str, other: str) -> list[_Object]:
     found = _items(holder, name, other)
-    if not all(isinstance(item, dict) for item in found):
+    if not all(is_object(item) for item in found):
         raise BadFormat(f"The body is not an OTLP trace request: {name!r} holds something that is no object.")
     return found
 
@@ -392,9 +396,9 @@ def _json_record(span: Any, owner: Owner, frame: tuple[bytes, bytes], limits: Li
 
 
 def _one(value: Any, noun: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise _Refused(f"the {noun} is not an object")
-    return cast("dict[str, Any]", value)
+    return value
 
 
 def _either(holder: _Object, name: str, other: str) -> Any:
@@ -404,12 +408,12 @@ def _either(holder: _Object, name: str, other: str) -> Any:
 
 def _json_reader(holder: _Object, noun: str) -> Callable[[str], Any]:
     """Reads attributes given as a list of key and value; each value is made plain when it is asked for."""
-    listed = holder.get("attributes") or []
-    if not isinstance(listed, list):
+    listed: Any = holder.get("attributes") or []
+    if not is_list(listed):
         raise _Refused(f"the attributes of the {noun} are not a list")
     attributes: dict[str, Any] = {}
-    for item in cast("list[Any]", listed):
-        if not isinstance(item, dict) or not isinstance(item.get("key"), str):
+    for item in listed:
+        if not is_object(item) or not isinstance(item.get("key"), str):
             raise _Refused(f"an attribute of the {noun} has no key")
         attributes[item["key"]] = item.get("value")
 
@@ -421,12 +425,12 @@ def _json_reader(holder: _Object, noun: str) -> Callable[[str], Any]:
 
 
 def _json_events(listed: Any) -> Callable[[], list[EventView]]:
-    if not isinstance(listed, list):
+    if not is_list(listed):
         raise _Refused("its events are not a list")
 
     def events() -> list[EventView]:
         found: list[EventView] = []
-        for item in cast("list[Any]", listed):
+        for item in listed:
             event = _one(item, "event")
             found.append(EventView(str(event.get("name") or ""), _json_reader(event, "event")))
         return found
@@ -436,9 +440,9 @@ def _json_events(listed: Any) -> Callable[[], list[EventView]]:
 
 def json_value(held: Any) -> Any:
     """The plain value of an AnyValue in OTLP/JSON; None for an empty one and for what is none."""
-    if not isinstance(held, dict):
+    if not is_object(held):
         return None
-    for field, inner in cast("dict[str, Any]", held).items():
+    for field, inner in held.items():
         read = _JSON_VALUES.get(field)
         if read is not None and inner is not None:
             return read(inner)
@@ -446,15 +450,15 @@ def json_value(held: Any) -> Any:
 
 
 def _json_array(inner: Any) -> list[Any]:
-    values = inner.get("values") if isinstance(inner, dict) else None
-    return [json_value(item) for item in values] if isinstance(values, list) else []
+    values = inner.get("values") if is_object(inner) else None
+    return [json_value(item) for item in values] if is_list(values) else []
 
 
 def _json_pairs(inner: Any) -> dict[str, Any]:
-    values = inner.get("values") if isinstance(inner, dict) else None
-    if not isinstance(values, list):
+    values = inner.get("values") if is_object(inner) else None
+    if not is_list(values):
         return {}
-    return {str(item.get("key")): json_value(item.get("value")) for item in values if isinstance(item, dict)}
+    return {str(item.get("key")): json_value(item.get("value")) for item in values if is_object(item)}
 
 
 def _json_int(inner: Any) -> int | None:

@@ -6,11 +6,12 @@ call. Times are float seconds, correctly rounded from nanoseconds; bytes become 
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import orjson
 
 from leyden.ingest import otlp, wire
+from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 from leyden.ingest.text import as_json, without_surrogates
 
 _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
@@ -59,7 +60,7 @@ def spans_json(rows: Iterable[StoredSpan | tuple[bytes, str, str, str, int]]) ->
 
 def _agl(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> bytes:
     """The JSON as it came; encoded anew only when it was filed under other ids than it names."""
-    span = cast("dict[str, Any]", orjson.loads(payload))
+    span = orjson.loads(payload)
     filed = {"rollout_id": rollout_id, "attempt_id": attempt_id, "sequence_id": sequence_id}
     if all(span.get(key) == value for key, value in filed.items()):
         return payload
@@ -206,14 +207,14 @@ def _link(raw: bytes, fragments: _Fragments) -> bytes:
 def _from_json(payload: bytes) -> bytes:
     group = orjson.loads(payload)["resourceSpans"][0]
     scope = group["scopeSpans"][0]
-    span = cast("dict[str, Any]", scope["spans"][0])
+    span = scope["spans"][0]
     read = _Reading(span)
     trace_id = otlp.hex_id(read("traceId", "trace_id"), 16)
     span_id = otlp.hex_id(read("spanId", "span_id"), 8)
-    status = cast("dict[str, Any]", span.get("status") or {})
+    status = object_or_empty(span.get("status"))
     code, kind = otlp.enum(status.get("code"), _CODE_NAMES), otlp.enum(span.get("kind"), _KIND_NAMES)
-    resource = group.get("resource") or {}
-    instrumented_by = scope.get("scope") or {}
+    resource = object_or_empty(group.get("resource"))
+    instrumented_by = object_or_empty(scope.get("scope"))
     fields: dict[str, Any] = {
         "trace_id": trace_id,
         "span_id": span_id,
@@ -221,7 +222,7 @@ def _from_json(payload: bytes) -> bytes:
         "name": str(span.get("name") or ""),
         "status": {
             "status_code": _CODES[code] if 0 <= code <= 2 else "UNSET",
-            "description": status.get("message") or None,
+            "description": str(status["message"]) if status.get("message") else None,
         },
         "attributes": _attributes(span),
         "events": [
@@ -265,17 +266,11 @@ class _Reading:
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
-    return (
-        [item for item in cast("list[Any]", value) if isinstance(item, dict)]
-        if isinstance(value, list)
-        else []
-    )
+    return [item for item in list_or_empty(value) if is_object(item)]
 
 
-def _attributes(holder: Any) -> dict[str, Any]:
-    if not isinstance(holder, dict):
-        return {}
-    listed = _dicts(cast("dict[str, Any]", holder).get("attributes"))
+def _attributes(holder: dict[str, Any]) -> dict[str, Any]:
+    listed = _dicts(holder.get("attributes"))
     return {str(item.get("key")): otlp.json_value(item.get("value")) for item in listed}
 
 

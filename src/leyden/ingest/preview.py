@@ -1,11 +1,12 @@
 """What a message says, in at most 200 characters: the text behind the many shapes that models and frameworks use."""
 
 import re
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
 from leyden.ingest.record import PREVIEW_CHARS
+from leyden.ingest.shapes import is_list, is_object
 from leyden.ingest.text import column
 
 # Longer JSON whose last message cannot be cut out is shown as it stands: parsing it costs more than a preview is worth.
@@ -76,9 +77,9 @@ def _last_message(text: str) -> Any:
 
 
 def _is_message(value: Any) -> bool:
-    if isinstance(value, list):
-        return bool(value) and _is_message(cast("list[Any]", value)[-1])
-    if not isinstance(value, dict):
+    if is_list(value):
+        return bool(value) and _is_message(value[-1])
+    if not is_object(value):
         return False
     return "role" in value or "messages" in value or "parts" in value or ("type" in value and "text" in value)
 
@@ -87,20 +88,20 @@ def _said(value: Any, depth: int = 0) -> Any:
     """The text inside a message or list of parts; anything else as it is."""
     if depth > _DEEPEST:
         return value
-    if isinstance(value, dict) and (found := _said_plainly(cast("dict[str, Any]", value))):
+    if is_object(value) and (found := _said_plainly(value)):
         return found
-    if isinstance(value, list):
-        parts = cast("list[Any]", value)
+    if is_list(value):
+        parts = value
         if not parts or not isinstance(parts[-1], dict | str):
             return parts
         if depth == 0:
             return _said(parts[-1], depth + 1) if _is_message(parts) else parts
         said = [_said(part, depth + 1) for part in parts[:20]]
         return " ".join(text for text in said if isinstance(text, str) and text) or parts
-    if not isinstance(value, dict):
+    if not is_object(value):
         return value
-    message = cast("dict[str, Any]", value)
-    if isinstance(message.get("messages"), list):
+    message = value
+    if is_list(message.get("messages")):
         return _said(message["messages"], depth)
     if depth == 0 and not _is_message(message):
         return message
@@ -108,8 +109,8 @@ def _said(value: Any, depth: int = 0) -> Any:
         if inner := message.get(key):
             return inner if isinstance(inner, str) else _said(inner, depth + 1)
     calls = message.get("tool_calls")
-    if isinstance(calls, list) and calls:
-        return _said_call(cast("list[Any]", calls)[0])
+    if is_list(calls) and calls:
+        return _said_call(calls[0])
     return message.get("name") or message
 
 
@@ -120,16 +121,16 @@ def _said_plainly(message: dict[str, Any]) -> str | None:
     content = message.get("content")
     if content is None:
         parts = message.get("parts")
-        if isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], dict):
-            content = cast("dict[str, Any]", parts[0]).get("content")
+        if is_list(parts) and len(parts) == 1 and is_object(parts[0]):
+            content = parts[0].get("content")
     return content if isinstance(content, str) else None
 
 
 def _said_call(call: Any) -> Any:
     """A requested tool call as `name(arguments)`."""
-    if not isinstance(call, dict):
+    if not is_object(call):
         return call
-    inner = cast("dict[str, Any]", call)
-    function = cast("dict[str, Any]", inner["function"]) if isinstance(inner.get("function"), dict) else inner
+    inner = call
+    function = inner["function"] if is_object(inner.get("function")) else inner
     arguments = function.get("arguments") or function.get("args") or ""
     return f"{column(function.get('name'), PREVIEW_CHARS) or ''}({column(arguments, PREVIEW_CHARS) or ''})"

@@ -60,7 +60,7 @@ class SpanRecord(NamedTuple):
 class Rejected(NamedTuple):
     """A span that was refused alone: where it stood in the body and why."""
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     reason: str
 
 

@@ -1,9 +1,11 @@
 """Text that every database takes: bounded, without NUL and without half characters."""
 
 import re
-from typing import Any, cast
+from typing import Any
 
 import orjson
+
+from leyden.ingest.shapes import is_list, is_object
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -48,9 +50,9 @@ def without_surrogates(value: Any) -> Any:
 def _rebuilt(value: Any) -> Any:
     if isinstance(value, str):
         return scrubbed(value)
-    if isinstance(value, dict):
+    if is_object(value):
         return {scrubbed(str(k)): _rebuilt(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if is_list(value):
         return [_rebuilt(v) for v in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return float(value) if abs(value) < 2**1000 else str(value)
@@ -68,4 +70,4 @@ def json_object(value: Any) -> dict[str, Any]:
             value = orjson.loads(value)
         except (orjson.JSONDecodeError, UnicodeEncodeError):
             return {}
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return value if is_object(value) else {}

@@ -86,12 +86,13 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
         made = file.message_type.add(name=message)
         if message == "AnyValue":
             made.oneof_decl.add(name="value")
-        for name, number, kind in fields:
+        for name, number, declared in fields:
+            kind: Any = declared
             field = made.field.add(name=name, number=number, label=_FIELD.LABEL_OPTIONAL)
             if message == "AnyValue":
                 field.oneof_index = 0
-            if isinstance(kind, list):
-                field.label, kind = _FIELD.LABEL_REPEATED, kind[0]
+            if isinstance(declared, list):
+                field.label, kind = _FIELD.LABEL_REPEATED, declared[0]  # pyright: ignore[reportUnknownVariableType]
             if isinstance(kind, str):
                 field.type, field.type_name = _MESSAGE, f".leyden.{kind}"
             else:

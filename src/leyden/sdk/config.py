@@ -5,7 +5,6 @@ file, no socket). The global OpenTelemetry provider stays the application's unle
 """
 
 import atexit
-import hashlib
 import logging
 import os
 import threading
@@ -223,6 +222,8 @@ def _spool(config: Config) -> Spool | None:
     settings = config.settings
     if settings.sdk_spool_bytes <= 0:
         return None
+    import hashlib
+
     base = Path(settings.sdk_spool_dir) if settings.sdk_spool_dir else data_dir() / "spool"
     destination = hashlib.sha256(f"{config.url}\0{settings.api_key}".encode()).hexdigest()[:16]
     return Spool(base / destination, limit_bytes=settings.sdk_spool_bytes)

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 from opentelemetry import context as otel
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from leyden.errors import ServerUnreachable
@@ -456,15 +456,18 @@ class RolloutSpans(SpanProcessor):
         self._agent = agent
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        here = get_current()
+        context = here if parent_context is None else parent_context
         # A parent context that was built by hand may lack what the running code carries.
-        binding = bound(parent_context) or bound()
-        agent = acting_agent(parent_context) or acting_agent() or self._agent
+        binding = bound(context) or bound(here)
+        agent = acting_agent(context) or acting_agent(here) or self._agent
+        stamps: dict[str, str] = {}
         if binding is not None and binding.sampled:
-            span.set_attributes(
-                {semconv.ROLLOUT_ID: binding.rollout_id, semconv.ATTEMPT_ID: binding.attempt_id}
-            )
+            stamps = {semconv.ROLLOUT_ID: binding.rollout_id, semconv.ATTEMPT_ID: binding.attempt_id}
         if agent and semconv.AGENT_NAME not in (span.attributes or {}):
-            span.set_attribute(semconv.AGENT_NAME, agent)
+            stamps[semconv.AGENT_NAME] = agent
+        if stamps:
+            span.set_attributes(stamps)
 
     def on_end(self, span: ReadableSpan) -> None:
         if span.context is None or not span.context.trace_flags.sampled:
@@ -526,7 +529,9 @@ def _json(value: Any) -> bytes:
 def _weight(span: ReadableSpan) -> int:
     """About how many bytes a span holds: its text, and a little for everything else."""
     total = 512
-    for value in (span.attributes or {}).values():
+    # The SDK's mapping iterates through two layers of Python; its copy is a plain dict at once.
+    attributes: Any = span.attributes
+    for value in attributes.copy().values():
         total += len(value) if isinstance(value, (str, bytes)) else 16
     return total + 2_048 * len(span.events)
 

@@ -232,6 +232,8 @@ def _text(content: Any) -> dict[str, Any]:
 
 def _get(value: Any, name: str) -> Any:
     """A field of a dict or an object; None when it is absent or reading it raises."""
+    if type(value) is dict:
+        return cast(dict[str, Any], value).get(name)
     if value is None or isinstance(value, (str, int, float)):
         return None
     try:

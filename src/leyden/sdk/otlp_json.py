@@ -23,7 +23,7 @@ def encode(spans: Iterable[ReadableSpan]) -> tuple[bytes, int, int]:
     held = failed = 0
     for span in spans:
         try:
-            text = json.dumps(_span(span), ensure_ascii=False, separators=(",", ":"))
+            text = _dumps(_span(span))
         except Exception:
             failed += 1
             continue
@@ -44,8 +44,7 @@ def encode(spans: Iterable[ReadableSpan]) -> tuple[bytes, int, int]:
     return body.encode("utf-8", "replace"), held, failed
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _span(span: ReadableSpan) -> dict[str, Any]:
