@@ -28,8 +28,8 @@ from typing import Any
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("AGENTOPS_TELEMETRY", "false")
 
-import aiohttp
 import agentlightning as al
+import aiohttp
 from agentlightning.utils.otlp import LightningStoreOTLPExporter
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
