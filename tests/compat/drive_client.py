@@ -440,7 +440,7 @@ async def changes_to_an_unknown_rollout_are_refused(d: Drive) -> None:
 
 @mends("error-500")
 async def an_unknown_id_is_a_404_whose_detail_says_which(d: Drive) -> None:
-    rollout_id, attempt_id = await started(d)
+    rollout_id, _ = await started(d)
     queued = (await d.client.enqueue_rollout(input=1)).rollout_id
     body = span("ro-nobody", "at-x").model_dump(mode="json")
     wrong_attempt = span(rollout_id, "at-nobody").model_dump(mode="json")
