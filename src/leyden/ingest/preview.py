@@ -40,7 +40,10 @@ def preview(value: Any) -> str | None:
 
 def _last_content(text: str) -> str | None:
     """The start of the last message's text, cut out of the JSON without parsing it; None when that would not be certain."""
-    at = text.rfind('"content":')
+    # Forward search is several times faster than backward; most lists that are shown hold one message.
+    at = text.find('"content":')
+    if at >= 0 and text.find('"content":', at + 1) >= 0:
+        at = text.rfind('"content":')
     if at < 0 or text.find('"role":', at) >= 0:
         return None
     at += 10
