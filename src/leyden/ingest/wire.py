@@ -100,8 +100,6 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     return file
 
 
-# A longer pair holds content, which seldom repeats.
-_REPEATS_BYTES = 96
 # Shapes kept per length; a body with more keys of one length than this reads the rest the long way.
 _SHAPES = 8
 
@@ -177,15 +175,15 @@ class Attributes(dict[bytes, tuple[str, Any]]):
                 read = key, low & 0x7F | high << 7
             else:
                 continue
-            if size <= _REPEATS_BYTES:
-                self[raw] = read
+            # Not kept: of a key that varies every value would be, and the table outgrow the processor's cache.
             return read
         message = KeyValue.FromString(raw)
         name = message.key
         key = self._keys.get(name)
         if key is None:
             key = self._keys[name] = string(name)
-        read = self[raw] = key, _plain(message.value)
+        read = key, _plain(message.value)
+        self[raw] = read
         self._remember(raw, name, read)
         return read
 
