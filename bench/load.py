@@ -84,6 +84,12 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         return await self._answer
 
+    async def ok(self, request: bytes) -> None:
+        """Send one complete request whose answer must be a success; it is not parsed."""
+        status, body = await self.send(request)
+        if status >= 300:
+            raise Refused(status, body)
+
     async def get(self, path: str) -> Any:
         status, body = await self.send(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
         return _json(status, body)

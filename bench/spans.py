@@ -8,6 +8,7 @@ under a microsecond per span.
 import os
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
@@ -41,14 +42,17 @@ class Body:
     slots: tuple[int, ...]
     spans: int
 
-    def fresh(self, rollout_id: bytes, attempt_id: bytes) -> bytes:
-        """The request with new random trace and span ids, for this attempt.
+    def fresh(
+        self, rollout_id: bytes, attempt_id: bytes, entropy: Callable[[int], bytes] = os.urandom
+    ) -> bytes:
+        """The request with new trace and span ids, for this attempt.
 
         rollout_id, attempt_id: exactly as long as the ids the store generates (15 and 11 bytes).
+        entropy: where the ids come from; a seeded `Random.randbytes` makes the same request again.
         """
-        random_bytes = os.urandom(8 * self.spans)
+        random_bytes = entropy(8 * self.spans)
         ids = [random_bytes[i : i + 8] for i in range(0, 8 * self.spans, 8)]
-        ids += [attempt_id, rollout_id, os.urandom(16)]
+        ids += [attempt_id, rollout_id, entropy(16)]
         parts = [b""] * (2 * len(self.slots) + 1)
         parts[0::2] = self.segments
         parts[1::2] = [ids[slot] for slot in self.slots]

@@ -93,12 +93,12 @@ def test_a_prompt_with_all_rules_earns_far_more_and_each_half_is_between():
 def test_an_edit_that_says_nothing_changes_nothing_but_the_draw():
     polite = SEED_PROMPT + "- Be polite.\n"
     before, after = (
-        [check(desk).reward for s in range(4) for desk in desks(prompt=p, seed=s)]
+        [check(desk).reward for s in range(2) for desk in desks(prompt=p, seed=s)]
         for p in (SEED_PROMPT, polite)
     )
-    # 400 rewards a side with a standard deviation of at most 0.4: three standard errors of the difference are 0.09.
+    # 200 rewards a side with a standard deviation of at most 0.4: three standard errors of the difference are 0.12.
     assert before != after
-    assert abs(sum(before) - sum(after)) / 400 < 0.09
+    assert abs(sum(before) - sum(after)) / 200 < 0.12
 
 
 def test_white_space_changes_nothing_at_all():

@@ -16,8 +16,7 @@ COLUMNS = [
     Column("SEVERITY"),
     Column("STATUS"),
     Column("RUNS", number=True),
-    Column("TIMES", number=True),
-    Column("WHAT", gives_way=True),
+    Column("WHAT", wraps=True),
 ]
 
 
@@ -37,8 +36,8 @@ def command(
     \b
     Examples:
       leyden findings --status open
-      leyden findings show 3fa9
-      leyden findings accept 3fa9
+      leyden findings show fi-3fa9
+      leyden findings accept fi-3fa9
     """
     if ctx.invoked_subcommand:
         # `leyden findings --store URL accept …` means the same as with the option at the end.
@@ -59,9 +58,7 @@ def command(
 
 
 def _row(item: Finding, name: str) -> list[str]:
-    return [
-        name, item.severity, item.status, count(item.impact.runs), count(item.impact.occurrences), item.title
-    ]  # fmt: skip
+    return [name, item.severity, item.status, count(item.impact.runs), item.title]
 
 
 def _find(client: Client, given: str) -> str:
@@ -79,7 +76,7 @@ def show(outer: Any, fingerprint: str, store: str | None, db: str | None, as_jso
 
     \b
     Example:
-      leyden findings show 3fa9
+      leyden findings show fi-3fa9
     """
     with _connected(outer, store, db) as client:
         finding = client.finding(_find(client, fingerprint))
@@ -119,7 +116,7 @@ def _connected(outer: Any, store: str | None, db: str | None) -> Any:
 
 
 def _decision(name: str, status: FindingStatus, doc: str) -> None:
-    @command.command(name, help=f"{doc}\n\n\b\nExample:\n  leyden findings {name} 3fa9")
+    @command.command(name, help=f"{doc}\n\n\b\nExample:\n  leyden findings {name} fi-3fa9")
     @click.argument("fingerprints", nargs=-1, required=True, metavar="FINGERPRINT…")
     @store_options
     @click.pass_obj

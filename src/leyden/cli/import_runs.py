@@ -4,7 +4,7 @@ Every run that can be read and stored is; what cannot is named. Importing the sa
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +153,7 @@ def _refused(entry: dict[str, Any]) -> str:
 
 
 def _tell(outcome: Outcome) -> None:
-    unchanged = f" {outcome.unchanged:,} unchanged." if outcome.unchanged else ""
+    unchanged = f" {many(outcome.unchanged, 'run')} unchanged." if outcome.unchanged else ""
     click.echo(f"Imported {many(outcome.imported, 'run')} with {many(outcome.spans, 'span')}.{unchanged}")
     if outcome.skipped:
         click.echo(f"Skipped {many(len(outcome.skipped), 'record')}:", err=True)
@@ -164,7 +164,7 @@ def _tell(outcome: Outcome) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Outcome], None]]:
+def _progress() -> Generator[Callable[[Outcome], None]]:
     console = screen(stderr=True)
     if not console.is_terminal:
         yield lambda outcome: None

@@ -46,14 +46,19 @@ class Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, doc) for name, (_, doc) in self._modules.items()])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        **extra: Any,
+    ) -> NoReturn:
         """Run and exit. 0 fine, 1 an error, 2 a usage error, 130 interrupted, 141 the reader of our output left."""
         sys.exit(self._run(args, prog_name, extra | {"standalone_mode": False}))
 
     def _run(self, args: Sequence[str] | None, prog_name: str | None, extra: dict[str, Any]) -> int:
         _print_anything()
         try:
-            code = super().main(args, prog_name, **extra)
+            code = super().main(args, prog_name or self.name, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
             error.show()

@@ -71,7 +71,7 @@ def _row(item: RolloutSummary, name: str, person: bool, now: float) -> list[str]
         name,
         item.status.value,
         ago(item.start_time, now=now) if person else moment(item.start_time),
-        duration(item.duration_s),
+        duration(item.duration_s) if item.duration_s and item.duration_s > 0 else "",
         count(item.spans),
         count(item.errors),
         "" if item.reward is None else f"{item.reward:.3g}",

@@ -16,6 +16,8 @@ from leyden.cli.safe_text import one_line
 
 # Wider than any row: on a pipe a table keeps every character.
 _UNCUT = 100_000
+_GAP = 2
+_NARROWEST = 8
 _STYLES = {
     "succeeded": "green",
     "fixed": "green",
@@ -48,27 +50,35 @@ def on_terminal() -> bool:
 
 
 class Column:
-    """One column: its title, whether it holds numbers, and whether it gives way when the terminal is narrow."""
+    """One column: its title, whether it holds numbers, and whether it (one of them) gives way on a narrow terminal.
 
-    def __init__(self, title: str, *, number: bool = False, gives_way: bool = False) -> None:
-        self.title, self.number, self.gives_way = title, number, gives_way
+    What gives way is cut, or goes on in the next line when it `wraps`.
+    """
+
+    def __init__(
+        self, title: str, *, number: bool = False, gives_way: bool = False, wraps: bool = False
+    ) -> None:
+        self.title, self.number, self.gives_way, self.wraps = title, number, gives_way or wraps, wraps
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
     """A table without lines. Cells are recorded text: made safe here."""
     console = screen()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    for column in columns:
+    cells = [[cell if isinstance(cell, Text) else _cell(cell) for cell in row] for row in rows]
+    widths = [max(len(column.title), *(row[i].cell_len for row in cells)) for i, column in enumerate(columns)]
+    over = sum(widths) + _GAP * (len(columns) - 1) - console.width
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_edge=False)
+    for column, width in zip(columns, widths, strict=True):
+        given_way = max(0, over) if column.gives_way and console.is_terminal else 0
         table.add_column(
             Text(column.title),
             justify="right" if column.number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=8 if column.gives_way else None,
-            ratio=None,
+            width=max(_NARROWEST, width - given_way) if given_way else width,
+            no_wrap=not column.wraps,
+            overflow="fold" if column.wraps else "ellipsis",
         )
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else _cell(cell) for cell in row))
+    for row in cells:
+        table.add_row(*row)
     if console.is_terminal:
         console.print(table)
         return

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import uvicorn
@@ -36,11 +36,15 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
         settings = replace(settings, port=listening.getsockname()[1])
         check_bind(settings)
         _log(settings.log_level)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGTERM, _stop)
         app = create_app(settings)
         _Server(_config(_with_cors(app, cors_origins)), settings, app.state.leyden).run(sockets=[listening])
     finally:
         listening.close()
+
+
+def _stop(*_: object) -> NoReturn:
+    sys.exit(0)
 
 
 def bind(host: str, port: int) -> socket.socket:

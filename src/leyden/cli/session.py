@@ -3,7 +3,7 @@
 Owns the options `--store` and `--db` that every command has. What is given on the command line wins over the environment.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ def store_options(command: F) -> F:
 
 
 @contextmanager
-def connected(store: str | None, db: str | None, *, must_exist: bool = True) -> Iterator[Client]:
+def connected(store: str | None, db: str | None, *, must_exist: bool = True) -> Generator[Client]:
     """A client of the store that the options name.
 
     must_exist: refuse a SQLite file that is not there, instead of making an empty one. Raises click.UsageError when both
@@ -42,6 +42,8 @@ def connected(store: str | None, db: str | None, *, must_exist: bool = True) -> 
         raise click.UsageError("--store asks a server and --db opens a database here: give one of them.")
     settings = Settings.from_env(url=store, db=db)
     if settings.url and not db:
+        if not settings.url.startswith(("http://", "https://")):
+            raise click.UsageError(f"{settings.url!r} is no address of a server: write http://host:4747.")
         with Client(settings.url, key=settings.api_key, timeout_s=TIMEOUT_S) as client:
             yield client
         return

@@ -1,6 +1,7 @@
 """`leyden show`: one rollout as a tree of spans, or one span in full."""
 
 import json
+import re
 import time
 from collections.abc import Iterable
 from itertools import islice
@@ -23,6 +24,10 @@ from leyden.types import Attempt, Span, SpanSummary
 _KIND_STYLES = {"llm": "magenta", "tool": "cyan", "agent": "blue", "reward": "green"}
 # Columns right of the tree: duration, then tokens in → out.
 _TIME, _TOKENS = 9, 14
+_PREVIEW_CHARS = 8  # less says nothing
+# A model that answers with tool calls: their names tell more than the start of their JSON.
+_TOOL_CALLS = re.compile(r'\[\{"type":\s*"tool_call"')
+_CALLED = re.compile(r'"name":\s*"([^"]{1,100})"')
 _PIPE_WIDTH = 100
 _INPUT_CHARS = 500
 
@@ -95,7 +100,7 @@ def _print_rollout(detail: RolloutDetail, chosen: Attempt | None) -> None:
         ("rollout", detail.rollout_id),
         ("status", detail.status.value + (f": {detail.failure_reason}" if detail.failure_reason else "")),
         ("started", f"{moment(detail.start_time)} ({ago(detail.start_time, now=time.time())})"),
-        ("took", duration(detail.duration_s)),
+        ("took", duration(detail.duration_s) if detail.duration_s and detail.duration_s > 0 else ""),
         ("holds", ", ".join([many(detail.spans, "span"), *errors, *tokens])),
         ("reward", "" if detail.reward is None else f"{detail.reward:g}"),
         ("mode", detail.mode or ""),
@@ -145,22 +150,41 @@ def _lines(branch: Branch, width: int, *, cut: bool) -> Iterable[Text]:
         yield Text(f"⚠ {branch.note}", style="yellow")
         return
     room = max(20, width - _TIME - _TOKENS)
-    left = Text(branch.lead, style="dim")
+    left = Text()
+    left.append(branch.lead, style="dim")
     left.append(span.kind, style=_KIND_STYLES.get(span.kind, "dim"))
-    left.append(f" {_name(span)}", style="not dim")
+    left.append(f" {_name(span)}")
     if cut:
         left.truncate(room, overflow="ellipsis")
+    _add_preview(left, span, room)
     left.pad_right(max(0, room - left.cell_len))
     left.append(duration(_seconds(span)).rjust(_TIME))
     left.append(_tokens(span).rjust(_TOKENS), style="dim")
+    left.rstrip()
     yield left
     if span.status == "error":
-        wrong = one_line(": ".join(filter(None, (span.error_type, span.error_message)))) or "failed"
-        line = Text(f"{branch.below}   ", style="dim")
-        line.append(f"✗ {wrong}", style="not dim red")
+        line = Text()
+        line.append(f"{branch.below}   ", style="dim")
+        line.append(
+            f"✗ {one_line(': '.join(filter(None, (span.error_type, span.error_message)))) or 'failed'}",
+            style="red",
+        )
         if cut:
             line.truncate(width, overflow="ellipsis")
         yield line
+
+
+def _add_preview(left: Text, span: SpanSummary, room: int) -> None:
+    """What a tool was asked and what a model said, in the room that is left; never more than that."""
+    said = one_line((span.input_preview if span.kind == "tool" else span.output_preview) or "")
+    free = room - left.cell_len - 1
+    if not said or free < _PREVIEW_CHARS:
+        return
+    if called := _TOOL_CALLS.match(said) and _CALLED.findall(said):
+        said = f"→ {', '.join(called)}"
+    preview = Text(f"  {said}", style="dim")
+    preview.truncate(free, overflow="ellipsis")
+    left.append_text(preview)
 
 
 def _name(span: SpanSummary) -> str:

@@ -12,10 +12,14 @@ def duration(seconds: float | None) -> str:
     """`850 ms`, `12.3 s`, `4m 05s`, `3h 20m`, `2d 4h`; nothing when it is unknown."""
     if seconds is None:
         return ""
-    if seconds < 0:
+    if seconds <= -0.00005:
         return f"−{duration(-seconds)}"
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.0095 or seconds == 0 else f"{seconds * 1000:.1f} ms"
+        return (
+            f"{abs(seconds) * 1000:.0f} ms"
+            if seconds >= 0.0095 or seconds < 0.00005
+            else f"{seconds * 1000:.1f} ms"
+        )
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

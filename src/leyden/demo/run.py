@@ -217,10 +217,9 @@ def _progress(done: int, total: int, *, seconds: float) -> None:
 
 
 def _summary(handled: list[Handled]) -> str:
-    failed = sum(one.failure is not None for one in handled)
     rewards = [one.reward for one in handled]
-    perfect = sum(reward == 1.0 for reward in rewards)
-    return f"Reward   {fmean(rewards):.2f} on average; {perfect} perfect, {failed} failed"
+    perfect, worthless = rewards.count(1.0), rewards.count(0.0)
+    return f"Reward   {fmean(rewards):.2f} on average; {perfect} perfect, {worthless} worth nothing"
 
 
 def _worst(handled: list[Handled]) -> Handled:
@@ -239,7 +238,7 @@ def _leyden(*arguments: str) -> None:
 def _next_steps(url: str, server: Server | None, *, kept: bool, show: str) -> str:
     if server and not kept:
         return (
-            "The server is stopped and its database deleted. Look around, or see the fault gone:\n"
+            "The server is stopped and its database deleted. To look around, or to see the\nfault gone:\n"
             "  python -m leyden.demo --keep     leaves the server up\n"
             "  python -m leyden.demo --mended   gives check_calendar its right description"
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from leyden.ingest import dialects
+from leyden.ingest.dialects.agentops import reward_value
 from leyden.ingest.dialects.dialect import Dialect, Get
 from leyden.ingest.fingerprint import call_hash, error_fingerprint
 from leyden.ingest.preview import preview
@@ -364,11 +365,11 @@ def _from_events(events: list[EventView], said: Any, answer: Any) -> tuple[Any, 
 # ── What went wrong ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _TYPED = re.compile(
-    r"^([A-Za-z_][\w.]{0,120}?(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Failure)):\s*"
+    r"^((?:[A-Za-z_][\w.]{0,120}?)?(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Failure)):\s*"
 )
 _FAILED_ANSWER = re.compile(
     r"\s*(?:Error\s*:|Error (?:executing|calling|invoking|running|when|while)\b|Traceback \(most recent call last\)"
-    r"|[A-Za-z_][\w.]{0,120}?(?:Error|Exception)\s*:|<tool_use_error>)"
+    r"|(?:[A-Za-z_][\w.]{0,120}?)?(?:Error|Exception)\s*:|<tool_use_error>)"
 )
 TOOL_ERROR = "tool_error"
 
@@ -454,7 +455,9 @@ def _scores(get: Get, kind: SpanKind, events: Events) -> tuple[tuple[str, float]
 def _rewards(get: Get) -> Iterator[tuple[str, float]]:
     """Rewards of an annotation: the indexed ones, else one of the older single forms."""
     if get("agentlightning.reward.0.value") is None:
-        if (value := _number(_first(get, ("reward", "agentlightning.operation.output")))) is not None:
+        said = _first(get, ("reward", "agentlightning.operation.output"))
+        value = _number(said) if said is not None else reward_value(get)
+        if value is not None:
             yield "primary", value
         return
     for n in range(MAX_SCORES):

@@ -35,8 +35,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b\d\d?:\d\d:\d\d(?:[.,]\d+)?\b", "<time>"),
         (r"\b0[xX][0-9a-fA-F]+\b", "<id>"),
         (r"\b(?=[a-f]*\d)[0-9a-f]{8,}\b|\b(?=[A-F]*\d)[0-9A-F]{8,}\b", "<id>"),
-        (r"#?\b(?=[A-Za-z_]*\d)(?=\d*_*[A-Za-z])\w*\d\w*\d\w*\d\w*\b", "<id>"),
         (r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*(?:ms|us|ns|s|m|h|d|k|[KMG]i?B|%)?(?!\w)", "<n>"),
+        (r"#?\b(?=[A-Za-z_]*\d)(?=\d*_*[A-Za-z])\w*\d\w*\d\w*\d\w*\b", "<id>"),
     )
 )
 _OBJECT = re.compile(r"\{[^{}]*\}")

@@ -374,6 +374,18 @@ class _Call:
         self.span.end()
 
 
+class _Idle(_Call):
+    """A call that nobody records: it leaves the context alone."""
+
+    __slots__ = ()
+
+    def enter(self) -> None:
+        return
+
+    def leave(self) -> None:
+        return
+
+
 def _start(plan: _Plan, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> _Call | None:
     """Start a call's span and make it current; None when nothing is recorded."""
     at_work = config.running
@@ -626,8 +638,7 @@ def _wrap_async_generator(fn: Callable[..., Any], plan: _Plan) -> Callable[..., 
         source = fn(*args, **kwargs)
         if call is None:
             # No `yield from` in async generators: the loop below serves both.
-            call = _Call(INVALID_SPAN, get_current(), plan)
-            call.enter()
+            call = _Idle(INVALID_SPAN, get_current(), plan)
         seen = _Yielded(call)
         try:
             resume: Callable[[], Any] = source.__anext__

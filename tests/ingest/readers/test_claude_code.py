@@ -216,6 +216,23 @@ def test_a_sub_agent_in_its_own_file_belongs_to_the_session(tmp_path: Path) -> N
     assert whole == single
 
 
+def test_a_sub_agent_file_beside_its_session_is_joined_and_one_without_a_session_is_a_run(
+    tmp_path: Path,
+) -> None:
+    agent = {"isSidechain": True, "agentId": "a1"}
+    write(tmp_path / f"{SESSION}.jsonl", line("user", "go", 0), said(use("t1", "Task", prompt="dig"), 1))
+    write(tmp_path / "agent-a1.jsonl", line("user", "dig", 3, **agent))
+    write(
+        tmp_path / "agent-b1.jsonl",
+        line("user", "alone", 3, **{**agent, "sessionId": "gone"}),
+        said(use("t9"), 4, sessionId="gone", **agent),
+    )
+    (run, orphan), bad = read("claude-code", tmp_path)
+    (sub,) = named(run, "invoke_agent subagent")
+    assert (bad, sub.parent_id) == ([], by_result(run)["t1"].span_id)
+    assert orphan.metadata["session_id"] == "gone"
+
+
 def test_lines_a_resumed_session_repeats_count_once(tmp_path: Path) -> None:
     lines = [line("user", "go", 0), said({"type": "text", "text": "done"}, 1)]
     run = one(write(tmp_path / "s.jsonl", *lines, *lines))

@@ -9,7 +9,7 @@ The conversation carries no times, so the spans have none. Whether a result text
 import json
 from typing import Any, NamedTuple
 
-from leyden.ingest.readers.files import Malformed, is_list, is_map
+from leyden.ingest.readers.files import Malformed, decode, is_list, is_map
 from leyden.ingest.readers.spans import (
     RunIds,
     call_part,
@@ -79,7 +79,7 @@ def _checked(messages: object) -> list[dict[str, Any]]:
     if not is_list(messages) or not messages:
         raise Malformed("has no messages")
     for index, message in enumerate(messages):
-        if not is_map(message) or message.get("role") not in _ROLES:
+        if not is_map(message) or _text(message.get("role")) not in _ROLES:
             raise Malformed(f"has no chat message at index {index}: expected an object with a known role")
         try:
             content_parts(message.get("content"))
@@ -122,10 +122,16 @@ def _usage(usage: object) -> dict[str, Any]:
         return {}
     details = usage.get("prompt_tokens_details")
     return {
-        "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
-        "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
-        "gen_ai.usage.cache_read.input_tokens": details.get("cached_tokens") if is_map(details) else None,
+        "gen_ai.usage.input_tokens": _count(usage.get("prompt_tokens")),
+        "gen_ai.usage.output_tokens": _count(usage.get("completion_tokens")),
+        "gen_ai.usage.cache_read.input_tokens": _count(details.get("cached_tokens"))
+        if is_map(details)
+        else None,
     }
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _tool_call(message: dict[str, Any], calls: dict[str, _Call]) -> tuple[str, dict[str, Any]]:
@@ -175,8 +181,8 @@ def _arguments(arguments: object) -> object:
     if not isinstance(arguments, str):
         return arguments
     try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError):
+        return decode(arguments.encode())
+    except Malformed:
         return arguments
 
 

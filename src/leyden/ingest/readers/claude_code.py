@@ -60,9 +60,11 @@ def read(path: Path) -> Iterator[RecordedRun | BadRecord]:
 def _bundles(listed: list[Path]) -> Iterator[list[Path]]:
     """Each session's file followed by those of its sub-agents; a sub-agent's file without a session's stands alone."""
     sessions = [file for file in listed if not _is_subagent(file)]
+    beside = {folder: _subagents_in(folder) for folder in {file.parent for file in sessions}}
     taken: set[Path] = set()
     for file in sessions:
-        own = _subagents(file)
+        below = sorted((file.parent / file.stem).rglob("agent-*.jsonl"))
+        own = [*below, *beside[file.parent].get(file.stem, [])]
         taken.update(own)
         yield [file, *own]
     yield from ([file] for file in listed if _is_subagent(file) and file not in taken)
@@ -72,10 +74,12 @@ def _is_subagent(file: Path) -> bool:
     return file.stem.startswith("agent-")
 
 
-def _subagents(session: Path) -> list[Path]:
-    below = sorted((session.parent / session.stem).rglob("agent-*.jsonl"))
-    beside = [file for file in sorted(session.parent.glob("agent-*.jsonl")) if file != session]
-    return below + [file for file in beside if _session_of(file) == session.stem]
+def _subagents_in(folder: Path) -> dict[object, list[Path]]:
+    """The sub-agents' files directly in `folder`, by the session their first line names."""
+    found: dict[object, list[Path]] = {}
+    for file in sorted(folder.glob("agent-*.jsonl")):
+        found.setdefault(_session_of(file), []).append(file)
+    return found
 
 
 def _session_of(file: Path) -> object:

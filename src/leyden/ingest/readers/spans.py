@@ -206,6 +206,8 @@ def _part(block: object) -> dict[str, Any]:
         raise Malformed("has a message part that is neither text nor an object")
     if isinstance(block.get("text"), str):
         return text_part(block["text"])
+    if block.get("type") == "text":
+        raise Malformed("has a text part without text")
     return block
 
 
