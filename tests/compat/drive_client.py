@@ -28,8 +28,8 @@ from typing import Any
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("AGENTOPS_TELEMETRY", "false")
 
-import aiohttp
 import agentlightning as al
+import aiohttp
 from agentlightning.utils.otlp import LightningStoreOTLPExporter
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -440,7 +440,7 @@ async def changes_to_an_unknown_rollout_are_refused(d: Drive) -> None:
 
 @mends("error-500")
 async def an_unknown_id_is_a_404_whose_detail_says_which(d: Drive) -> None:
-    rollout_id, attempt_id = await started(d)
+    rollout_id, _ = await started(d)
     queued = (await d.client.enqueue_rollout(input=1)).rollout_id
     body = span("ro-nobody", "at-x").model_dump(mode="json")
     wrong_attempt = span(rollout_id, "at-nobody").model_dump(mode="json")

@@ -48,7 +48,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         deadline = time.monotonic() + 30
         while not answers(f"http://127.0.0.1:{port}/v1/agl/health"):
-            assert server.poll() is None and time.monotonic() < deadline, (folder / "server.log").read_text()
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"leyden up did not start: {(folder / 'server.log').read_text()}")
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
