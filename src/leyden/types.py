@@ -59,7 +59,7 @@ FINAL_ATTEMPT = frozenset({AttemptStatus.SUCCEEDED, AttemptStatus.FAILED, Attemp
 # Which status each status may move to when something happens *to an attempt* (a span, an update, the watchdog).
 # A person or program may set any rollout status directly with `update_rollout`; only that and a new attempt leave a final one.
 ROLLOUT_TRANSITIONS: dict[RolloutStatus, frozenset[RolloutStatus]] = {
-    RolloutStatus.QUEUING: frozenset({RolloutStatus.PREPARING, RolloutStatus.CANCELLED}),
+    RolloutStatus.QUEUING: frozenset(set(RolloutStatus) - {RolloutStatus.QUEUING, RolloutStatus.REQUEUING}),
     RolloutStatus.PREPARING: frozenset(set(RolloutStatus) - {RolloutStatus.QUEUING, RolloutStatus.PREPARING}),
     RolloutStatus.RUNNING: frozenset(set(RolloutStatus) - {RolloutStatus.QUEUING, RolloutStatus.RUNNING}),
     RolloutStatus.REQUEUING: frozenset(
@@ -106,12 +106,12 @@ class RolloutConfig(BaseModel):
     """How long an attempt may take and when it is tried again."""
 
     timeout_seconds: float | None = Field(
-        None, description="an attempt older than this, in seconds, times out"
+        default=None, description="an attempt older than this, in seconds, times out"
     )
     unresponsive_seconds: float | None = Field(
-        None, description="silence longer than this, in seconds, ends an attempt"
+        default=None, description="silence longer than this, in seconds, ends an attempt"
     )
-    max_attempts: int = Field(1, ge=1)
+    max_attempts: int = Field(default=1, ge=1)
     retry_condition: list[AttemptStatus] = Field(default_factory=list[AttemptStatus])
 
 

@@ -560,3 +560,20 @@ def _why(rejected: list[Rejected]) -> str:
 def status_protobuf(message: str, code: int = 3) -> bytes:
     """A google.rpc.Status, the body of a refused protobuf request. Code 3 is INVALID_ARGUMENT."""
     return wire.StatusMessage(code=code, message=column(message, 4000) or "").SerializeToString()
+
+
+def status_json(message: str, code: int = 3) -> bytes:
+    """The same as JSON."""
+    return orjson.dumps({"code": code, "message": message})
+
+
+def warning_protobuf(message: str) -> bytes:
+    """An export response that accepted everything and has something to say: nothing rejected, a message. Fits every signal."""
+    text = message.encode()
+    inner = b"\x12" + wire.length(len(text)) + text
+    return b"\x0a" + wire.length(len(inner)) + inner
+
+
+def warning_json(message: str) -> bytes:
+    """The same as JSON."""
+    return orjson.dumps({"partialSuccess": {"errorMessage": message}})

@@ -1,0 +1,34 @@
+"""`leyden delete`: rollouts, for good."""
+
+import sys
+
+import click
+
+from leyden.cli.safe_text import one_line
+from leyden.cli.session import connected, find_rollout, store_options
+from leyden.cli.units import many
+
+
+@click.command("delete")
+@click.argument("rollouts", nargs=-1, required=True, metavar="ROLLOUT…")
+@store_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(rollouts: tuple[str, ...], store: str | None, db: str | None, yes: bool) -> None:
+    """Delete rollouts with their attempts, spans and scores. The beginning of an id is enough.
+
+    \b
+    Examples:
+      leyden delete ro-5f2c81
+      leyden delete ro-5f2c81 ro-90ab44 --yes
+    """
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("Nobody is there to confirm: add --yes.")
+    with connected(store, db) as client:
+        ids = list(dict.fromkeys(find_rollout(client, given) for given in rollouts))
+        if not yes:
+            for rollout_id in ids:
+                click.echo(one_line(rollout_id))
+            click.confirm(f"Delete {many(len(ids), 'rollout')} and all that was recorded?", abort=True)
+        for rollout_id in ids:
+            client.delete_rollout(rollout_id)
+    click.echo(f"Deleted {many(len(ids), 'rollout')}.")

@@ -1,0 +1,99 @@
+"""Numbers as people write them: durations, ages, counts, money; and the other way round for `--since`."""
+
+import re
+from datetime import datetime
+
+from leyden.errors import BadInput
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def duration(seconds: float | None) -> str:
+    """`850 ms`, `12.3 s`, `4m 05s`, `3h 20m`, `2d 4h`; nothing when it is unknown."""
+    if seconds is None:
+        return ""
+    if seconds <= -0.00005:
+        return f"−{duration(-seconds)}"
+    if seconds < 0.9995:
+        return (
+            f"{abs(seconds) * 1000:.0f} ms"
+            if seconds >= 0.0095 or seconds < 0.00005
+            else f"{seconds * 1000:.1f} ms"
+        )
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h {minutes:02d}m"
+    return f"{hours // 24}d {hours % 24}h"
+
+
+def ago(time: float | None, *, now: float) -> str:
+    """How long ago, in one unit: `12s ago`, `5m ago`, `3d ago`; the date when it is more than 60 days."""
+    if time is None:
+        return ""
+    past = max(0.0, now - time)
+    if past > 60 * 86_400:
+        return day(time)
+    unit = next(unit for unit in ("d", "h", "m", "s") if past >= _SECONDS[unit] or unit == "s")
+    return f"{int(past // _SECONDS[unit])}{unit} ago"
+
+
+def day(time: float) -> str:
+    """The local date, `2026-03-14`."""
+    return _local(time).strftime("%Y-%m-%d")
+
+
+def moment(time: float | None) -> str:
+    """The local date and time to the second."""
+    return "" if time is None else _local(time).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _local(time: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(time).astimezone()
+    except (OverflowError, OSError, ValueError):
+        return datetime.fromtimestamp(0).astimezone()
+
+
+def count(number: int | None) -> str:
+    """`812`, `12.3k`, `4.5M`: at most five characters; nothing when it is unknown."""
+    if number is None:
+        return ""
+    for size, suffix in ((1_000_000_000, "G"), (1_000_000, "M"), (1000, "k")):
+        if number >= size * 9.9995 or (number >= size and suffix != "k"):
+            return f"{number / size:.1f}{suffix}"
+    return str(number)
+
+
+def many(number: int, noun: str) -> str:
+    """`1 run`, `1,234 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def since(text: str | None, *, now: float) -> float | None:
+    """A point in time: `7d`, `12h`, `30m`, `2w` before now, or a date or date and time. Unix seconds. Raises BadInput."""
+    if text is None:
+        return None
+    back = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip().lower())
+    if back:
+        return now - float(back[1]) * _SECONDS[back[2]]
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise BadInput(
+            f"{text!r} is not a time", hint="write 30m, 12h, 7d or 2w, or a date such as 2026-03-14"
+        ) from None
+
+
+def short_ids(ids: list[str], *, at_least: int) -> dict[str, str]:
+    """Each id cut to one common length at which all of them still differ: enough to name one."""
+    distinct = set(ids)
+    longest = max(map(len, distinct), default=0)
+    for length in range(at_least, longest):
+        if len({name[:length] for name in distinct}) == len(distinct):
+            return {name: name[:length] for name in distinct}
+    return {name: name for name in distinct}

@@ -1,0 +1,1 @@
+"""What `Client` can ask a server, one file per noun."""

@@ -1,0 +1,37 @@
+"""Calls about keys and the server itself."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from leyden.sdk.calls.base import AGL, API, Calls, part, read
+
+Scope = Literal["ingest", "read", "run", "admin"]
+
+
+class ServerCalls(Calls):
+    """Keys, figures and health."""
+
+    def create_key(self, name: str, *, scopes: Sequence[Scope], project: str = "default") -> dict[str, Any]:
+        """Issue a key; the answer's "key" is shown this once."""
+        body = {"name": name, "scopes": list(scopes), "project": project}
+        return read(dict[str, Any], self.request("POST", f"{API}/keys", body=body))
+
+    def keys(self) -> list[dict[str, Any]]:
+        """The keys there are, without their secrets."""
+        return read(list[dict[str, Any]], self.request("GET", f"{API}/keys"))
+
+    def revoke_key(self, key_id: str) -> None:
+        """End a key. Raises NotFound."""
+        self.request("DELETE", f"{API}/keys/{part(key_id)}")
+
+    def info(self) -> dict[str, Any]:
+        """{"version", "database", "project", "counts"}."""
+        return read(dict[str, Any], self.request("GET", f"{API}/info"))
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts of the store and its uptime in seconds, as the store protocol has them."""
+        return read(dict[str, Any], self.request("GET", f"{AGL}/statistics"))
+
+    def health(self) -> dict[str, Any]:
+        """{"status": "ok"} from a server that lives. Raises ServerUnreachable from one that does not."""
+        return read(dict[str, Any], self.request("GET", f"{AGL}/health"))

@@ -1,0 +1,130 @@
+"""Calls about spans."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from leyden.sdk.calls.base import AGL, API, Calls, part, plain, present, read, read_optional, read_page
+from leyden.sdk.wire import Answer, error_of
+from leyden.types import Page, Span, SpanSummary
+
+
+class SpanCalls(Calls):
+    """Write and query spans."""
+
+    def add_span(self, span: Span | Mapping[str, Any]) -> Span | None:
+        """Store one span; None when the same one is stored already. Raises NotFound for an unknown rollout or attempt."""
+        answer = self.request("POST", f"{AGL}/spans", body=plain([span])[0])
+        return read_optional(Span, answer)
+
+    def add_spans(self, spans: Iterable[Span | Mapping[str, Any]]) -> list[Span | None]:
+        """Store many in one request; the answers are in the same order, None for those stored already."""
+        answer = self.request("POST", f"{AGL}/spans", body=plain(spans))
+        return [read_optional(Span, item) for item in read(list[Any], answer)]
+
+    def next_sequence_id(self, rollout_id: str, attempt_id: str) -> int:
+        """The next number in the order of a rollout's spans."""
+        answer = self.request(
+            "POST", f"{AGL}/spans/next", body={"rollout_id": rollout_id, "attempt_id": attempt_id}
+        )
+        return int(read(dict[str, int], answer)["sequence_id"])
+
+    def spans(
+        self,
+        rollout_id: str,
+        *,
+        attempt_id: str | None = None,
+        trace_id: str | None = None,
+        trace_id_contains: str | None = None,
+        span_id: str | None = None,
+        span_id_contains: str | None = None,
+        parent_id: str | None = None,
+        parent_id_contains: str | None = None,
+        name: str | None = None,
+        name_contains: str | None = None,
+        filter_logic: Literal["and", "or"] = "and",
+        sort_by: str | None = None,
+        sort_order: Literal["asc", "desc"] = "asc",
+        limit: int = -1,
+        offset: int = 0,
+    ) -> Page[Span]:
+        """Whole spans of a rollout, in order; `attempt_id` may be "latest". Empty for an unknown rollout."""
+        body = present(
+            rollout_id=rollout_id,
+            attempt_id=attempt_id,
+            trace_id=trace_id,
+            trace_id_contains=trace_id_contains,
+            span_id=span_id,
+            span_id_contains=span_id_contains,
+            parent_id=parent_id,
+            parent_id_contains=parent_id_contains,
+            name=name,
+            name_contains=name_contains,
+            filter_logic=filter_logic,
+            sort_by=sort_by,
+            sort_order=sort_order,
+            limit=limit,
+            offset=offset,
+        )
+        return read_page(Span, self.request("POST", f"{AGL}/spans/search", body=body))
+
+    def span(self, rollout_id: str, attempt_id: str, span_id: str) -> Span:
+        """One whole span. Raises NotFound."""
+        path = f"{API}/rollouts/{part(rollout_id)}/attempts/{part(attempt_id)}/spans/{part(span_id)}"
+        return read(Span, self.request("GET", path))
+
+    def span_summaries(
+        self, rollout_id: str, *, attempt_id: str | None = None, limit: int = -1, offset: int = 0
+    ) -> Page[SpanSummary]:
+        """The narrow rows of a rollout's spans, in order."""
+        params = {"attempt_id": attempt_id, "limit": limit, "offset": offset}
+        answer = self.request("GET", f"{API}/rollouts/{part(rollout_id)}/spans", params=params)
+        return read_page(SpanSummary, answer)
+
+    def find_spans(
+        self,
+        *,
+        kind: str | None = None,
+        name: str | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        status: str | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        attributes: Mapping[str, Any] | Sequence[str] | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> Page[SpanSummary]:
+        """Spans of any rollout that match every filter. attributes: a mapping, or "key:value" strings; times in unix ns."""
+        wanted = (
+            [f"{k}:{v}" for k, v in attributes.items()] if isinstance(attributes, Mapping) else attributes
+        )
+        params = {
+            "kind": kind,
+            "name": name,
+            "agent": agent,
+            "tool": tool,
+            "status": status,
+            "since_ns": since_ns,
+            "until_ns": until_ns,
+            "attribute": None if wanted is None else list(wanted),
+            "limit": limit,
+            "offset": offset,
+        }
+        return read_page(SpanSummary, self.request("GET", f"{API}/spans", params=params))
+
+    def export_otlp(
+        self,
+        body: bytes,
+        content_type: str = "application/x-protobuf",
+        *,
+        content_encoding: str | None = None,
+    ) -> Answer:
+        """Send an OTLP trace export as it is and return the raw answer, partial success included."""
+        headers = {"content-type": content_type}
+        if content_encoding:
+            headers["content-encoding"] = content_encoding
+        answer = self.wire.send("POST", "/v1/traces", content=body, headers=headers)
+        error = error_of(answer)
+        if error is not None:
+            raise error
+        return answer

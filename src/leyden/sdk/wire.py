@@ -1,0 +1,209 @@
+"""One HTTP conversation with a Leyden server: address, key, errors. Used by `Client` and by the exporter.
+
+Knows no route. An answer with an `error` object becomes the class of `errors.py` with that code; no answer at all
+becomes ServerUnreachable. httpx loads on the first request, so importing the SDK stays cheap.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from enum import Enum
+from importlib import import_module
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
+
+from leyden.errors import (
+    BadInput,
+    Forbidden,
+    InvalidTransition,
+    LeydenError,
+    MissingExtra,
+    NotFound,
+    ServerUnreachable,
+    StoreBusy,
+    TooLarge,
+    Unauthorized,
+)
+
+DEFAULT_URL = "http://127.0.0.1:4747"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Unset(Enum):
+    """The type of UNSET. An enum, so that it stays the same object through pickling."""
+
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
+"""Tells "not given" from None in update methods."""
+
+
+class Answer(NamedTuple):
+    """What came back: status, headers with lower-case names, body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Wire:
+    """Sends requests to one server, remote (`url`) or in this process (`app`, an ASGI application).
+
+    Safe to share between threads. A forked child opens connections of its own. An application is entered (its lifespan
+    runs) here and left by `close`, at the latest when the main thread ends.
+    """
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, key: str = "", timeout_s: float = 30.0, app: Any | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.key = key
+        self.timeout_s = timeout_s
+        self.in_process = app is not None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._before_close: list[Callable[[], object]] = []
+        self._http: Any = _enter(app) if app is not None else None
+        if app is not None:
+            _close_when_main_ends(self)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """One request and its answer, whatever its status. Raises ServerUnreachable when none came.
+
+        params: None values are left out, lists repeat the name.
+        """
+        sent = dict(headers or {})
+        if self.key:
+            sent["authorization"] = f"Bearer {self.key}"
+        query = {k: v for k, v in (params or {}).items() if v is not None}
+        # Starlette's test client has no timeouts: it calls the application directly.
+        limits: dict[str, Any] = {} if self.in_process else {"timeout": timeout_s or self.timeout_s}
+        http = self._session()
+        try:
+            got = http.request(
+                method, self.url + path, content=content, params=query or None, headers=sent, **limits
+            )
+        except self._no_answer() as error:
+            raise ServerUnreachable(
+                f"No Leyden server answers at {self.url} ({type(error).__name__})",
+                hint="start one with `leyden up`, or set LEYDEN_URL",
+            ) from error
+        return Answer(
+            int(got.status_code), {k.lower(): v for k, v in got.headers.items()}, bytes(got.content)
+        )
+
+    def on_close(self, act: Callable[[], object]) -> None:
+        """Call `act` once before the conversation closes."""
+        self._before_close.append(act)
+
+    def close(self) -> None:
+        """Let go of connections, or leave the application. Closing twice is fine."""
+        actions, self._before_close = self._before_close, []
+        for act in actions:
+            act()
+        with self._lock:
+            http, self._http = self._http, None
+        if http is None:
+            return
+        if self.in_process:
+            http.__exit__(None, None, None)
+        elif self._pid == os.getpid():
+            http.close()
+
+    def _session(self) -> Any:
+        if self._pid != os.getpid():
+            self._after_fork()
+        if self._http is not None:
+            return self._http
+        if self.in_process:
+            raise ServerUnreachable("The in-process Leyden server was closed")
+        import httpx
+
+        with self._lock:
+            if self._http is None:
+                # A proxy from the environment is for the outside world; sent through it, loopback never answers.
+                outside = urlsplit(self.url).hostname not in _LOOPBACK
+                self._http = httpx.Client(trust_env=outside, timeout=self.timeout_s)
+            return self._http
+
+    def _no_answer(self) -> tuple[type[Exception], ...]:
+        if self.in_process:
+            return (RuntimeError,)
+        import httpx
+
+        return (httpx.TransportError, httpx.InvalidURL)
+
+    def _after_fork(self) -> None:
+        # The parent's sockets are shared with it: use neither them nor a lock that its threads may have held.
+        self._pid, self._http, self._lock, self._before_close = os.getpid(), None, threading.Lock(), []
+
+
+def _enter(app: Any) -> Any:
+    try:
+        # Not an import statement: the light SDK must stay free of server packages wherever this is not called.
+        make = import_module("starlette.testclient").TestClient
+    except ImportError as error:
+        raise MissingExtra(
+            "An in-process server needs more packages", hint="pip install 'leyden[server]'"
+        ) from error
+    client: Any = make(app, base_url=DEFAULT_URL, raise_server_exceptions=False, client=("127.0.0.1", 50000))
+    client.__enter__()
+    return client
+
+
+def _close_when_main_ends(wire: Wire) -> None:
+    """The application's event loop runs in a thread that Python joins before any atexit handler: left open, it hangs the exit."""
+
+    def watch() -> None:
+        threading.main_thread().join()
+        wire.close()
+
+    threading.Thread(target=watch, name="leyden-app-exit", daemon=True).start()
+
+
+def _by_code(root: type[LeydenError]) -> dict[str, type[LeydenError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found = _by_code(child) | found
+    return found
+
+
+_CODES = _by_code(LeydenError)
+_STATUSES: dict[int, type[LeydenError]] = {
+    400: BadInput,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: InvalidTransition,
+    413: TooLarge,
+    422: BadInput,
+    429: StoreBusy,
+    503: StoreBusy,
+}
+
+
+def error_of(answer: Answer) -> LeydenError | None:
+    """The error an answer carries, or None when it is a success."""
+    if answer.status < 400:
+        return None
+    try:
+        body: Any = json.loads(answer.body)
+    except ValueError:
+        body = None
+    fields = cast(dict[str, Any], body) if isinstance(body, dict) else {}
+    error = fields.get("error")
+    told = cast(dict[str, Any], error) if isinstance(error, dict) else {}
+    kind = _CODES.get(str(told.get("code"))) or _STATUSES.get(answer.status, LeydenError)
+    message = told.get("message") or fields.get("detail") or f"The server answered {answer.status}"
+    return kind(message if isinstance(message, str) else json.dumps(message), told.get("hint"))

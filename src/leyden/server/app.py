@@ -1,0 +1,113 @@
+"""The server as one ASGI application: guard, meter, hot routes, then FastAPI for the rest."""
+
+import gc
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
+
+import leyden
+from leyden.errors import BadInput, LeydenError, NotFound
+from leyden.server.auth import Guard
+from leyden.server.context import Context
+from leyden.server.hot import HotRoutes
+from leyden.server.http import Reply, Unprocessable, error_reply, unexpected_reply
+from leyden.server.jobs import Jobs
+from leyden.server.metrics import Metered, WriterState
+from leyden.server.routes import (
+    findings,
+    health,
+    keys,
+    otlp,
+    resources,
+    rollouts,
+    runs,
+    scores,
+    spans,
+    workers,
+)
+from leyden.settings import Settings
+from leyden.store.opening import open_store
+
+HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
+ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, health]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Open the database of the settings and build the server on it. The lifespan runs the jobs and closes the store.
+
+    Raises what `open_store` raises: better now, in one line, than at the first request.
+    """
+    context = Context(settings, open_store(settings), started=time.time())
+    context.store.writer.listeners.append(context.bell.ring)
+    registry = CollectorRegistry()
+    registry.register(WriterState(context))
+
+    app = FastAPI(title="Leyden", version=leyden.__version__, lifespan=partial(_lifespan, context))
+    app.state.leyden = context
+    app.state.metrics = registry
+    for module in ROUTERS:
+        app.include_router(module.router)
+    app.add_exception_handler(LeydenError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
+    # Added last is reached first.
+    app.add_middleware(HotRoutes, context=context, routes=HOT)  # pyright: ignore[reportArgumentType]
+    app.add_middleware(Guard, context=context)  # pyright: ignore[reportArgumentType]
+    app.add_middleware(Metered, registry=registry)  # pyright: ignore[reportArgumentType]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
+    jobs = Jobs(context)
+    # What start-up made lives as long as the process; the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        context.draining = True
+        jobs.stop()
+        context.store.close()
+
+
+def _respond(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status, media_type=reply.content_type.decode())
+    for name, value in reply.headers:
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+async def _answer(request: Request, error: Any) -> Response:
+    return _respond(error_reply(error))
+
+
+async def _answer_invalid(request: Request, error: Any) -> Response:
+    detail = [{"type": e["type"], "loc": list(e["loc"]), "msg": e["msg"]} for e in error.errors()]
+    where = ".".join(str(part) for part in detail[0]["loc"])
+    return _respond(
+        error_reply(Unprocessable(f"The request does not fit: {where}: {detail[0]['msg']}", detail))
+    )
+
+
+async def _answer_http(request: Request, error: Any) -> Response:
+    if error.status_code == 404:
+        return _respond(
+            error_reply(NotFound("Not Found", hint=f"nothing is served at {request.url.path}; see /docs"))
+        )
+    refused = BadInput(str(error.detail))
+    refused.status = error.status_code
+    return _respond(error_reply(refused))
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
+    return _respond(unexpected_reply(error))

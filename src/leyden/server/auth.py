@@ -1,0 +1,144 @@
+"""Who may call: keys with scopes, asked for on every bind but loopback. Also the first gate: paths that no database could hold.
+
+A key that is given is always checked, also where none is needed: a typo must not look like success.
+"""
+
+import ipaddress
+import time
+from typing import NamedTuple
+
+from starlette.concurrency import run_in_threadpool
+
+from leyden.errors import BadInput, Forbidden, LeydenError, Unauthorized
+from leyden.server.context import Context
+from leyden.server.http import App, Receive, Scope, Send, error_reply, header, send_reply
+from leyden.settings import Settings
+from leyden.store import keys
+from leyden.store.opening import open_store
+
+# How long a revoked key may still be let in by a process that has just seen it.
+REMEMBER_S = 5.0
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v1/agl/health"})
+READ_BY_POST = ("/search", "/api/analyze")
+INGEST_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics", "/v1/agl/spans", "/api/runs", "/api/scores")
+
+
+class Caller(NamedTuple):
+    """Who calls: the project it works in and what it may do."""
+
+    project: str
+    scopes: frozenset[str]
+
+
+ANYONE = Caller("default", frozenset(keys.SCOPES))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind address is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def needs_keys(settings: Settings) -> bool:
+    """Whether a caller without a key is turned away."""
+    return settings.require_keys or not (is_loopback(settings.host) or settings.open_bind)
+
+
+def check_bind(settings: Settings) -> None:
+    """Refuse to serve other machines while nobody has a key. Raises Forbidden that says how to make one."""
+    if not needs_keys(settings):
+        return
+    store = open_store(settings)
+    try:
+        with store.database.read() as tx:
+            if keys.exist(tx):
+                return
+    finally:
+        store.close()
+    raise Forbidden(
+        f"{settings.host} can be reached from other machines and no key exists",
+        hint="make one with `leyden keys create --name me --scope admin`, or set LEYDEN_OPEN_BIND=1 to serve without keys",
+    )
+
+
+def scope_needed(method: str, path: str) -> str:
+    """The scope a request needs: read, ingest, run (queue, attempts, resources) or admin (keys, deleting)."""
+    if path.startswith("/api/keys") or method == "DELETE":
+        return "admin"
+    if method in ("GET", "HEAD", "OPTIONS") or path.endswith(READ_BY_POST):
+        return "read"
+    if path.startswith(INGEST_PATHS) or path == "/api/rollouts":
+        return "ingest"
+    return "run"
+
+
+class Guard:
+    """ASGI middleware: finds the caller, refuses who may not, and leaves the project in the scope."""
+
+    def __init__(self, app: App, context: Context) -> None:
+        self._app = app
+        self._context = context
+        self._asks = needs_keys(context.settings)
+        self._seen: dict[str, tuple[float, Caller | None]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            scope["leyden.project"] = (await self._caller(scope)).project
+        except LeydenError as error:
+            await send_reply(send, error_reply(error))
+            return
+        await self._app(scope, receive, send)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        path: str = scope["path"]
+        if "\x00" in path:
+            raise BadInput("The path holds a NUL character")
+        secret = _secret(scope)
+        if secret is None:
+            if self._asks and path not in OPEN_PATHS:
+                raise Unauthorized(
+                    "This server asks for a key",
+                    hint="send the header `Authorization: Bearer lk_…`; `leyden keys create` makes one",
+                )
+            return ANYONE
+        caller = await self._check(secret)
+        if caller is None:
+            raise Unauthorized(
+                "Nobody issued this key, or it was revoked", hint="`leyden keys list` shows what exists"
+            )
+        needed = scope_needed(scope["method"], path)
+        if needed not in caller.scopes and "admin" not in caller.scopes:
+            raise Forbidden(
+                f"This key lacks the scope {needed!r}", hint=f"it has: {', '.join(sorted(caller.scopes))}"
+            )
+        return caller
+
+    async def _check(self, secret: str) -> Caller | None:
+        digest = keys.hashed(secret)
+        seen = self._seen.get(digest)
+        if seen is not None and time.monotonic() - seen[0] < REMEMBER_S:
+            return seen[1]
+        caller = await run_in_threadpool(self._look_up, secret)
+        if len(self._seen) > 1000:
+            self._seen.clear()
+        self._seen[digest] = (time.monotonic(), caller)
+        return caller
+
+    def _look_up(self, secret: str) -> Caller | None:
+        with self._context.store.database.read() as tx:
+            row = keys.find(tx, secret)
+        return Caller(row.project, frozenset(row.scopes)) if row is not None else None
+
+
+def _secret(scope: Scope) -> str | None:
+    """The key as given: a bearer token or `x-api-key`. A token of another kind (an application's own) is not ours to judge."""
+    given = header(scope, b"authorization")
+    token = given[7:].strip() if given[:7].lower() == "bearer " else header(scope, b"x-api-key")
+    return token if token.startswith("lk_") else None

@@ -1,0 +1,87 @@
+"""What every route works with: the open store, the settings, and the bell that wakes those who wait."""
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from leyden.settings import Settings
+from leyden.store.opening import Store
+
+# Another process may commit what a waiter here waits for: nobody sleeps longer than this without looking.
+POLL_S = 0.5
+
+
+class Bell:
+    """Wakes coroutines when a named thing changed ("queue:default", "rollout:ro-…").
+
+    A waiter first asks for its event, then looks at the store, then sleeps: what happens in between sets the event.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self._lock = threading.Lock()
+
+    def ring(self, names: set[str]) -> None:
+        """Wake everyone who waits for one of the names. From any thread."""
+        if not self._waiting:
+            return
+        with self._lock:
+            woken = {waiter for name in names for waiter in self._waiting.get(name, ())}
+        for loop, event in woken:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+    def listen(self, names: Iterable[str]) -> "Listening":
+        """A context manager whose `wait(timeout_s)` sleeps until one of the names rings."""
+        return Listening(self, list(names))
+
+    def add(self, name: str, waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> None:
+        """Start waking a waiter."""
+        with self._lock:
+            self._waiting.setdefault(name, set()).add(waiter)
+
+    def remove(self, name: str, waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> None:
+        """Stop waking it."""
+        with self._lock:
+            left = self._waiting.get(name, set())
+            left.discard(waiter)
+            if not left:
+                self._waiting.pop(name, None)
+
+
+class Listening:
+    """One coroutine's subscription to a few names."""
+
+    def __init__(self, bell: Bell, names: list[str]) -> None:
+        self._bell, self._names = bell, names
+        self._event = asyncio.Event()
+        self._waiter = (asyncio.get_running_loop(), self._event)
+
+    def __enter__(self) -> "Listening":
+        for name in self._names:
+            self._bell.add(name, self._waiter)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for name in self._names:
+            self._bell.remove(name, self._waiter)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Sleep until a name rings, at most `timeout_s` and at most the poll interval."""
+        try:
+            await asyncio.wait_for(self._event.wait(), min(timeout_s, POLL_S))
+        except TimeoutError:
+            return
+        self._event.clear()
+
+
+@dataclass
+class Context:
+    """The server's state. Nothing here that the database cannot rebuild."""
+
+    settings: Settings
+    store: Store
+    started: float
+    bell: Bell = field(default_factory=Bell)
+    draining: bool = False  # shutting down: long-polls answer at once

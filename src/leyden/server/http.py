@@ -1,0 +1,184 @@
+"""The little of HTTP that all routes share: reading a bounded body, answering JSON, answering errors.
+
+Works on bare ASGI: the hot routes cannot afford a framework's request object, and the others get the same limits.
+"""
+
+import logging
+import zlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from leyden.errors import BadFormat, BadInput, LeydenError, StoreBusy, TooLarge
+from leyden.ingest.nesting import refuse_deeper
+from leyden.settings import Settings
+
+log = logging.getLogger("leyden.server")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON = b"application/json"
+M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S")
+
+
+class Reply(NamedTuple):
+    """An answer: status, body, media type and further headers."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def json_reply(value: Any, status: int = 200) -> Reply:
+    """A JSON answer."""
+    return Reply(status, orjson.dumps(value))
+
+
+class Unprocessable(BadInput):
+    """A body that is JSON but not of the shape a route takes; `detail` lists where, as FastAPI does."""
+
+    code = "invalid_body"
+    status = 422
+
+    def __init__(self, message: str, detail: list[dict[str, Any]]) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+def error_reply(error: LeydenError) -> Reply:
+    """An error as every route answers it; `detail` carries the text that clients of the store protocol look for."""
+    detail: Any = error.detail if isinstance(error, Unprocessable) else error.message
+    body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}, "detail": detail}
+    # OpenTelemetry exporters give up when Retry-After is longer than their patience, so it is always one second.
+    headers = ((b"retry-after", b"1"),) if isinstance(error, StoreBusy) or error.status == 429 else ()
+    return Reply(error.status, orjson.dumps(body), headers=headers)
+
+
+def unexpected_reply(error: BaseException) -> Reply:
+    """An answer to what nobody foresaw: logged in full here, told without a traceback there."""
+    log.error("unexpected %s", type(error).__name__, exc_info=error)
+    return error_reply(LeydenError("The server failed unexpectedly", hint="its log says where"))
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Write an answer."""
+    length = str(len(reply.body)).encode()
+    headers = [(b"content-type", reply.content_type), (b"content-length", length), *reply.headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """A request header in lower-case name, "" when absent."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
+
+
+async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """The whole body, unzipped when it says gzip.
+
+    Raises TooLarge beyond `limit` bytes, before or after unzipping; BadFormat when it is not gzip or of another encoding.
+    """
+    declared = header(scope, b"content-length")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadFormat("The client left before its body was complete")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            break
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    encoding = header(scope, b"content-encoding").strip().lower()
+    return unzip(body, encoding, limit=limit) if encoding not in ("", "identity") else body
+
+
+def unzip(body: bytes, encoding: str, *, limit: int) -> bytes:
+    """Undo gzip or deflate, never growing past `limit` bytes. Raises BadFormat, TooLarge."""
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise BadFormat(f"Content-Encoding {encoding!r} is not supported", hint="send gzip or no encoding")
+    inflate = zlib.decompressobj(31 if "gzip" in encoding else 15)
+    try:
+        plain = inflate.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise BadFormat(f"The body says {encoding} and is not: {error}") from error
+    if len(plain) > limit:
+        raise _too_large(limit)
+    if not inflate.eof:
+        raise BadFormat(f"The {encoding} body ends in the middle")
+    return plain
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"The body is larger than {limit} bytes", hint="send smaller batches, or raise LEYDEN_MAX_BODY_BYTES"
+    )
+
+
+def decode(body: bytes, kind: type[S], settings: Settings) -> S:
+    """JSON into a msgspec type. Raises BadFormat, TooLarge (nesting), Unprocessable (shape)."""
+    refuse_deeper(body, settings.max_depth)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise _unprocessable(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFormat(f"The body is not JSON: {error}") from None
+
+
+def _unprocessable(said: str) -> Unprocessable:
+    what, _, where = said.partition(" - at `$")
+    path = [
+        "body",
+        *(part for part in where.rstrip("`").replace("[", ".").replace("]", "").split(".") if part),
+    ]
+    return Unprocessable(
+        f"The body does not fit: {said}", [{"type": "value_error", "loc": path, "msg": what}]
+    )
+
+
+def decode_model(body: bytes, model: type[M], settings: Settings) -> M:
+    """JSON into a pydantic model. Raises as `decode` does."""
+    refuse_deeper(body, settings.max_depth)
+    try:
+        # pydantic takes NaN for JSON, and what is written back would be null.
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadFormat(f"The body is not JSON: {error}") from None
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        detail = [{"type": e["type"], "loc": ["body", *e["loc"]], "msg": e["msg"]} for e in found]
+        where = ".".join(str(part) for part in detail[0]["loc"])
+        raise Unprocessable(f"The body does not fit: {where}: {detail[0]['msg']}", detail) from None
+
+
+def check_id(value: str | None, what: str, settings: Settings) -> str | None:
+    """An id that a client chose. Raises BadInput when it is empty, too long or holds NUL, which PostgreSQL refuses."""
+    if value is None:
+        return None
+    if not value or len(value) > settings.max_id_chars or "\x00" in value:
+        shown = value[:40].replace("\x00", "\\0")
+        raise BadInput(
+            f"{what} {shown!r} cannot be an id",
+            hint=f"use 1 to {settings.max_id_chars} characters without NUL",
+        )
+    return value

@@ -1,0 +1,248 @@
+"""Spans in the store protocol's JSON, and as narrow rows."""
+
+import asyncio
+import time
+from typing import Annotated, Any, Literal
+
+import msgspec
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from leyden.errors import BadInput, LeydenError, NotFound, TooLarge
+from leyden.ingest import agl_json, payload
+from leyden.ingest.record import SpanRecord
+from leyden.server import wire
+from leyden.server.hot import Call, Routes
+from leyden.server.http import Reply, Unprocessable, check_id, decode, error_reply, json_reply
+from leyden.server.requests import Json, context_of, project_of
+from leyden.settings import Settings
+from leyden.store import spans
+from leyden.store.query import Paging
+from leyden.store.spans import SpanFilter
+
+router = APIRouter(tags=["spans"])
+
+TEXTS = ("trace_id", "span_id", "parent_id", "name")
+
+
+class _Status(msgspec.Struct):
+    status_code: Literal["UNSET", "OK", "ERROR"]
+    description: str | None = None
+
+
+class _Span(msgspec.Struct):
+    """The shape a span must have; what else it holds is kept as it came."""
+
+    rollout_id: str
+    attempt_id: str
+    sequence_id: int
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    status: _Status
+    attributes: dict[str, Any]
+    events: list[dict[str, Any]]
+    links: list[dict[str, Any]]
+    start_time: float | None
+    end_time: float | None
+    context: dict[str, Any] | None
+    parent: dict[str, Any] | None
+    resource: dict[str, Any]
+
+
+class _Next(msgspec.Struct):
+    rollout_id: str
+    attempt_id: str
+
+
+def _record(raw: bytes, settings: Settings) -> SpanRecord:
+    if len(raw) > settings.max_span_bytes:
+        raise TooLarge(
+            f"A span of {len(raw)} bytes is larger than {settings.max_span_bytes}",
+            hint="cut its attributes, or raise LEYDEN_MAX_SPAN_BYTES",
+        )
+    shape = decode(raw, _Span, settings)
+    for name in ("rollout_id", "attempt_id", "trace_id", "span_id"):
+        check_id(getattr(shape, name), name, settings)
+    if shape.sequence_id < 0 or shape.sequence_id >= 2**63:
+        raise BadInput(f"sequence_id {shape.sequence_id} is not a number from 0 on")
+    return agl_json.record(raw, orjson.loads(raw))
+
+
+async def add(call: Call) -> Reply:
+    """POST spans: one span, or a list of them. 201 with the span, or null for one that was there already.
+
+    In a list each span stands alone: one that is refused answers `{"error": …}` in its place.
+    """
+    settings = call.context.settings
+    if call.body[:64].lstrip()[:1] != b"[":
+        record = _record(call.body, settings)
+        answer = (await _store(call, [record]))[0]
+        if isinstance(answer, LeydenError):
+            raise answer
+        return Reply(201, answer)
+    raws = decode(call.body, list[msgspec.Raw], settings)
+    records: list[SpanRecord] = []
+    answers: dict[int, bytes] = {}
+    places: list[int] = []
+    for i, raw in enumerate(raws):
+        try:
+            records.append(_record(bytes(raw), settings))
+            places.append(i)
+        except LeydenError as error:
+            answers[i] = error_reply(error).body
+    for place, answer in zip(places, await _store(call, records), strict=True):
+        answers[place] = error_reply(answer).body if isinstance(answer, LeydenError) else answer
+    return Reply(201, b"[" + b",".join(answers[i] for i in range(len(raws))) + b"]")
+
+
+async def _store(call: Call, records: list[SpanRecord]) -> list[bytes | LeydenError]:
+    """Store records; for each its JSON, `null` for a duplicate, or why it was refused."""
+    if not records:
+        return []
+    now, quiet_s = time.time(), call.context.settings.quiet_s
+    size = sum(len(record.payload) for record in records)
+    stored = await call.context.store.writer.arun(
+        lambda tx: spans.insert(tx, records, project=call.project, now=now, quiet_s=quiet_s), size=size
+    )
+    return [
+        NotFound(stored.refused[i])
+        if i in stored.refused
+        else records[i].payload
+        if stored.is_new[i]
+        else b"null"
+        for i in range(len(records))
+    ]
+
+
+async def next_sequence_id(call: Call) -> Reply:
+    """POST spans/next: the next sequence id of a rollout, from 1; counts for an id that nobody knows too."""
+    asked = decode(call.body, _Next, call.context.settings)
+    numbers = await call.context.store.writer.arun(
+        lambda tx: spans.next_sequence_ids(tx, [(asked.rollout_id, asked.attempt_id)], project=call.project)
+    )
+    return json_reply({"sequence_id": numbers[0]})
+
+
+class SearchSpans(BaseModel):
+    """Which spans of one rollout, as a body."""
+
+    rollout_id: str
+    attempt_id: str | None = None
+    trace_id: str | None = None
+    trace_id_contains: str | None = None
+    span_id: str | None = None
+    span_id_contains: str | None = None
+    parent_id: str | None = None
+    parent_id_contains: str | None = None
+    name: str | None = None
+    name_contains: str | None = None
+    filter_logic: Literal["and", "or"] = "and"
+    sort_by: str | None = "sequence_id"
+    sort_order: Literal["asc", "desc"] = "asc"
+    limit: int = -1
+    offset: int = 0
+
+    def parts(self) -> tuple[SpanFilter, Paging]:
+        """The filter and the slice."""
+        exact = tuple((n, v) for n in TEXTS if (v := getattr(self, n)) is not None)
+        contains = tuple((n, v) for n in TEXTS if (v := getattr(self, f"{n}_contains")) is not None)
+        return SpanFilter(self.rollout_id, self.attempt_id, exact, contains, self.filter_logic), Paging(
+            self.limit, self.offset, self.sort_by, self.sort_order
+        )
+
+
+def _page(call: Call, search: SearchSpans) -> Reply:
+    which, paging = search.parts()
+    with call.context.store.database.read() as tx:
+        rows, total = spans.query_payloads(tx, which, paging, project=call.project)
+    items = b",".join(payload.spans_json(rows))
+    return Reply(
+        200, b'{"items":[%b],"limit":%d,"offset":%d,"total":%d}' % (items, search.limit, search.offset, total)
+    )
+
+
+async def search(call: Call) -> Reply:
+    """POST spans/search: a page of a rollout's spans as they came; a small page is answered without leaving the event loop's turn."""
+    asked = decode(call.body, dict[str, Any], call.context.settings)
+    try:
+        which = SearchSpans.model_validate(asked)
+    except ValueError as error:
+        raise Unprocessable(
+            "The body does not fit", [{"type": "value_error", "loc": ["body"], "msg": str(error)}]
+        ) from None
+    return await asyncio.to_thread(_page, call, which)
+
+
+HOT: Routes = {
+    ("POST", "/v1/agl/spans"): add,
+    ("POST", "/v1/agl/spans/next"): next_sequence_id,
+    ("POST", "/v1/agl/spans/search"): search,
+}
+
+
+@router.get("/v1/agl/spans")
+def list_spans(request: Request, which: Annotated[SearchSpans, Query()]) -> Response:
+    """A page of a rollout's spans as they came, in sequence order; empty for an unknown rollout."""
+    reply = _page(Call(context_of(request), project_of(request), request.scope, b"", ()), which)
+    return Response(reply.body, media_type="application/json")
+
+
+@router.get("/api/rollouts/{rollout_id}/spans")
+def list_summaries(
+    request: Request, rollout_id: str, attempt_id: str | None = None, limit: int = -1, offset: int = 0
+) -> Response:
+    """The narrow rows of a rollout's spans, in sequence order."""
+    with context_of(request).store.database.read() as tx:
+        rows, total = spans.summaries(
+            tx, SpanFilter(rollout_id, attempt_id), Paging(limit, offset), project=project_of(request)
+        )
+    return Json(wire.page(rows, limit=limit, offset=offset, total=total))
+
+
+@router.get("/api/rollouts/{rollout_id}/attempts/{attempt_id}/spans/{span_id}")
+def get_span(request: Request, rollout_id: str, attempt_id: str, span_id: str) -> Response:
+    """One span in full."""
+    with context_of(request).store.database.read() as tx:
+        row = spans.payload(tx, rollout_id, attempt_id, span_id, project=project_of(request))
+    if row is None:
+        raise NotFound(f"Span {span_id} not found in attempt {attempt_id} of rollout {rollout_id}")
+    return Response(payload.spans_json([row])[0], media_type="application/json")
+
+
+class SpanQuery(BaseModel):
+    """Which spans across rollouts. `attribute` is `key:value`, repeatable; an end time is exclusive."""
+
+    kind: str | None = None
+    name: str | None = None
+    agent: str | None = None
+    tool: str | None = None
+    model: str | None = None
+    session: str | None = None
+    status: Literal["unset", "ok", "error"] | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    attribute: list[str] = []
+    limit: int = 50
+    offset: int = 0
+
+
+@router.get("/api/spans")
+def search_spans(request: Request, asked: Annotated[SpanQuery, Query()]) -> Response:
+    """Narrow rows across rollouts, newest first, by time range, columns and attributes."""
+    equal = {
+        n: v
+        for n in ("kind", "name", "agent", "tool", "model", "session", "status")
+        if (v := getattr(asked, n)) is not None
+    }
+    pairs = [tuple(text.split(":", 1)) for text in asked.attribute]
+    if any(len(pair) != 2 for pair in pairs):
+        raise BadInput("attribute takes key:value", hint="for example attribute=user.id:42")
+    with context_of(request).store.database.read() as tx:
+        rows, total = spans.search(
+            tx, project=project_of(request), since_ns=asked.since_ns, until_ns=asked.until_ns, equal=equal,
+            attributes=[(key, value) for key, value in pairs], paging=Paging(asked.limit, asked.offset),
+        )  # fmt: skip
+    return Json(wire.page(rows, limit=asked.limit, offset=asked.offset, total=total))

@@ -1,0 +1,428 @@
+"""One open database, and everything in which SQLite and PostgreSQL differ.
+
+Owns: connecting, pragmas, transactions, translating driver errors, and the few words of SQL that are not the same.
+Promises: a `Tx` behaves alike on both; nothing above this file asks which database it runs on.
+Refuses to know: tables and their meaning.
+
+SQLite: one connection writes (the writer thread's), any number read. An in-memory database has a single connection that
+readers and the writer take in turns.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.functions import GenericFunction
+
+from leyden.errors import BadInput, MissingExtra, StoreBusy, StoreError, StoreFull
+
+# PostgreSQL takes this from 64 rows on; below that the extra statements cost more than they save.
+COPY_FROM_ROWS = 64
+
+
+class Contains(GenericFunction[bool]):
+    """`Contains(column, text)`: case-sensitive substring, null never contains."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(Contains, "sqlite")
+def _contains_sqlite(element: Contains, compiler: Any, **kw: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **kw)}) > 0"
+
+
+@compiles(Contains, "postgresql")
+def _contains_postgresql(element: Contains, compiler: Any, **kw: Any) -> str:
+    return f"strpos({compiler.process(element.clauses, **kw)}) > 0"
+
+
+class RandomHex8(GenericFunction[str]):
+    """Eight random hex digits, made by the database so that one statement can claim many rollouts."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(RandomHex8, "sqlite")
+def _hex_sqlite(element: RandomHex8, compiler: Any, **kw: Any) -> str:
+    return "lower(hex(randomblob(4)))"
+
+
+@compiles(RandomHex8, "postgresql")
+def _hex_postgresql(element: RandomHex8, compiler: Any, **kw: Any) -> str:
+    return "substr(replace(gen_random_uuid()::text, '-', ''), 1, 8)"
+
+
+Insert = Callable[[sa.Table], "sqlite.Insert | postgresql.Insert"]
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class Statement:
+    """A Core statement compiled once per dialect and run on the bare driver cursor: for hot paths only.
+
+    `build` gets the dialect's `insert` (for ON CONFLICT) and returns the statement. Parameters are named; types need no
+    conversion because our columns are text, numbers and bytes.
+    """
+
+    def __init__(self, build: Callable[[Any], ClauseElement]) -> None:
+        self._build = build
+        self._ready: dict[str, tuple[str, list[str], dict[str, Any]]] = {}
+
+    def on(self, dialect: sa.Dialect) -> tuple[str, list[str], dict[str, Any]]:
+        """SQL text, the order of its parameters, and the values that the statement itself holds."""
+        ready = self._ready.get(dialect.name)
+        if ready is None:
+            built = self._build(INSERTS[dialect.name])
+            compiled: Any = built.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+            constants = {k: v for k, v in compiled.params.items() if v is not None}
+            ready = (str(compiled), list(compiled.positiontup or compiled.params), constants)
+            self._ready[dialect.name] = ready
+        return ready
+
+
+class Tx:
+    """A transaction or a read: what every store function takes first.
+
+    `notices` are names of things that changed ("queue:default", "rollout:ro-…"); the writer hands them to listeners after
+    the commit.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.dialect = connection.dialect
+        self.is_sqlite = connection.dialect.name == "sqlite"
+        self.notices: set[str] = set()
+        self._raw: Any = connection.connection.dbapi_connection
+
+    def all(self, statement: sa.Executable, params: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """Every row of a Core statement."""
+        return self.connection.execute(statement, params or {}).all()
+
+    def first(self, statement: sa.Executable, params: Mapping[str, Any] | None = None) -> Any:
+        """The first row of a Core statement, or None."""
+        return self.connection.execute(statement, params or {}).first()
+
+    def run(self, statement: sa.Executable, params: Any = None) -> int:
+        """Execute a Core statement that returns no rows; the number of rows it touched."""
+        return (
+            self.connection.execute(statement, params).rowcount
+            if params is not None
+            else self.connection.execute(statement).rowcount
+        )
+
+    def hot(self, statement: Statement, /, **params: Any) -> list[Any]:
+        """Run a prepared statement on the driver; its rows as plain tuples, [] when it returns none."""
+        cursor = self._execute(statement, params)
+        rows: list[Any] = list(cursor.fetchall()) if cursor.description else []
+        cursor.close()
+        return rows
+
+    def hot_count(self, statement: Statement, /, **params: Any) -> int:
+        """Run a prepared statement on the driver; how many rows it touched."""
+        cursor = self._execute(statement, params)
+        count = cursor.rowcount
+        cursor.close()
+        return count
+
+    def _execute(self, statement: Statement, params: dict[str, Any]) -> DBAPICursor:
+        sql, names, constants = statement.on(self.dialect)
+        values = {**constants, **params} if constants else params
+        cursor = self._raw.cursor()
+        cursor.execute(sql, tuple(values[n] for n in names) if self.is_sqlite else values)
+        return cursor
+
+    def driver(self, sql: str) -> list[Any]:
+        """Run plain SQL without parameters on the driver."""
+        cursor = self._raw.cursor()
+        cursor.execute(sql)
+        rows: list[Any] = cursor.fetchall() if cursor.description else []
+        cursor.close()
+        return rows
+
+    def insert_new(self, table: sa.Table, rows: list[tuple[Any, ...]], *, key: str = "id") -> set[int] | None:
+        """Insert rows (tuples in column order, integer `key` first), leaving out those that conflict.
+
+        Returns None when all of them are new, else the keys of those that are.
+        """
+        if self.is_sqlite:
+            return self._insert_sqlite(table, rows, key)
+        return self._insert_postgres(table, rows, key)
+
+    def _insert_sqlite(self, table: sa.Table, rows: list[tuple[Any, ...]], key: str) -> set[int] | None:
+        marks = ",".join("?" * len(table.columns))
+        cursor = self._raw.cursor()
+        cursor.executemany(f"INSERT INTO {table.name} VALUES ({marks}) ON CONFLICT DO NOTHING", rows)
+        if cursor.rowcount == len(rows):
+            return None
+        low, high = rows[0][0], rows[-1][0]
+        cursor.execute(f"SELECT {key} FROM {table.name} WHERE {key} BETWEEN ? AND ?", (low, high))
+        return {row[0] for row in cursor.fetchall()}
+
+    def _insert_postgres(self, table: sa.Table, rows: list[tuple[Any, ...]], key: str) -> set[int] | None:
+        cursor = self._raw.cursor()
+        if len(rows) < COPY_FROM_ROWS:
+            marks = ",".join(["%s"] * len(table.columns))
+            cursor.executemany(
+                f"INSERT INTO {table.name} VALUES ({marks}) ON CONFLICT DO NOTHING RETURNING {key}",
+                rows,
+                returning=True,
+            )
+            new: set[int] = set()
+            while True:
+                new.update(row[0] for row in cursor.fetchall())
+                if not cursor.nextset():
+                    break
+        else:
+            staging = f"{table.name}_staging"
+            cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS {staging} (LIKE {table.name})")
+            with cursor.copy(f"COPY {staging} FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+            cursor.execute(
+                f"INSERT INTO {table.name} SELECT * FROM {staging} ON CONFLICT DO NOTHING RETURNING {key}"
+            )
+            new = {row[0] for row in cursor.fetchall()}
+            cursor.execute(f"TRUNCATE {staging}")
+        return None if len(new) == len(rows) else new
+
+    def next_ids(self, table: sa.Table, count: int) -> range | list[int]:
+        """`count` fresh values for the integer key of `table`."""
+        if self.is_sqlite:
+            # Safe because the writer holds the only write lock from BEGIN IMMEDIATE on.
+            last = self.driver(f"SELECT coalesce(max(id), 0) FROM {table.name}")[0][0]
+            return range(last + 1, last + 1 + count)
+        rows = self.driver(f"SELECT nextval('{table.name}_id_seq') FROM generate_series(1, {count})")
+        return [row[0] for row in rows]
+
+    @contextmanager
+    def savepoint(self) -> Generator[None]:
+        """Undo what happened inside when it raises; the transaction itself goes on."""
+        self.driver("SAVEPOINT one")
+        try:
+            yield
+        except BaseException:
+            if self.is_open:
+                self.driver("ROLLBACK TO one")
+                self.driver("RELEASE one")
+            raise
+        self.driver("RELEASE one")
+
+    @property
+    def is_open(self) -> bool:
+        """False once the database itself has thrown the transaction away (disk full, connection lost)."""
+        if self.is_sqlite:
+            return bool(self._raw.in_transaction)
+        return not self._raw.closed and self._raw.info.transaction_status != 0
+
+
+class Database:
+    """An open database. Use `open_database`; `read()` from any thread, `begin()` from the writer thread alone."""
+
+    def __init__(self, engine: sa.Engine, readers: sa.Engine, *, label: str, shared: bool) -> None:
+        self.engine = engine
+        self.readers = readers
+        self.label = label  # without a password, for people
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._shared = threading.RLock() if shared else None
+        self._connection: sa.Connection | None = None
+
+    @contextmanager
+    def read(self) -> Generator[Tx]:
+        """A connection for queries. Raises StoreBusy, StoreError."""
+        with translated(self.label):
+            if self._shared is not None:
+                with self._shared:
+                    yield Tx(self._writing())
+                return
+            with self.readers.connect() as connection:
+                yield Tx(connection)
+
+    @contextmanager
+    def begin(self) -> Generator[Tx]:
+        """A write transaction: committed when the block ends, undone when it raises. Raises StoreBusy, StoreFull, StoreError."""
+        with translated(self.label), self._shared or _NoLock():
+            tx = Tx(self._writing())
+            tx.driver("BEGIN IMMEDIATE" if self.is_sqlite else "BEGIN")
+            try:
+                yield tx
+                tx.driver("COMMIT")
+            except BaseException:
+                self._roll_back(tx)
+                raise
+
+    def _writing(self) -> sa.Connection:
+        if self._connection is None or self._connection.invalidated:
+            self._connection = self.engine.connect()
+        return self._connection
+
+    def _roll_back(self, tx: Tx) -> None:
+        try:
+            if tx.is_open:
+                tx.driver("ROLLBACK")
+        except Exception:
+            pass
+        if not self.is_sqlite and self._connection is not None and tx._raw.closed:  # pyright: ignore[reportPrivateUsage]
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    def checkpoint(self) -> int:
+        """Copy the write-ahead log into the SQLite file from another connection; frames left in the log. 0 elsewhere."""
+        if not self.is_sqlite or self._shared is not None:
+            return 0
+        with translated(self.label), self.readers.connect() as connection:
+            _busy, frames, moved = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+            return max(0, frames - moved)
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self.engine.dispose()
+        self.readers.dispose()
+
+
+class _NoLock:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def open_database(
+    url: str, *, busy_timeout_s: float = 10.0, synchronous: str = "NORMAL", readers: int = 16
+) -> Database:
+    """Open a SQLite path, ":memory:" or a `postgresql://` URL. Does not create tables: see `migrations`.
+
+    Raises BadInput for a URL of another kind, MissingExtra without psycopg, StoreError when the file cannot be opened.
+    """
+    if url.startswith(("postgresql:", "postgres:", "postgresql+psycopg:")):
+        return _open_postgres(url, readers=readers)
+    if "://" in url and not url.startswith("sqlite:"):
+        raise BadInput(
+            f"Database {url.split('://')[0]}:// is not one Leyden speaks",
+            hint="give a file path or postgresql://user@host/name",
+        )
+    return _open_sqlite(
+        url.removeprefix("sqlite:///"),
+        busy_timeout_s=busy_timeout_s,
+        synchronous=synchronous,
+        readers=readers,
+    )
+
+
+def _open_sqlite(path: str, *, busy_timeout_s: float, synchronous: str, readers: int) -> Database:
+    memory = path == ":memory:"
+    if not memory:
+        file = Path(path).expanduser().absolute()
+        path = str(file)
+        with translated(path):
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        # The page size takes effect only before the first table is made; on an existing file it changes nothing.
+        connection.execute("PRAGMA page_size=16384")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    def connect_writer() -> sqlite3.Connection:
+        connection = connect()
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if synchronous.upper() == 'FULL' else 'NORMAL'}")
+        connection.execute("PRAGMA wal_autocheckpoint=0" if not memory else "PRAGMA wal_autocheckpoint=1000")
+        connection.execute("PRAGMA cache_size=-32768")
+        return connection
+
+    def connect_reader() -> sqlite3.Connection:
+        connection = connect()
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA cache_size=-8192")
+        return connection
+
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+    writer = sa.create_engine("sqlite://", creator=connect_writer, poolclass=StaticPool, **options)
+    if memory:
+        return Database(writer, writer, label=":memory:", shared=True)
+    reader = sa.create_engine(
+        "sqlite://",
+        creator=connect_reader,
+        poolclass=QueuePool,
+        pool_size=readers,
+        max_overflow=readers,
+        **options,
+    )
+    return Database(writer, reader, label=path, shared=False)
+
+
+def _open_postgres(url: str, *, readers: int) -> Database:
+    try:
+        import psycopg  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError:
+        raise MissingExtra(
+            "PostgreSQL needs the package psycopg", hint='pip install "leyden[postgres]"'
+        ) from None
+    address = sa.make_url(url).set(drivername="postgresql+psycopg")
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_pre_ping": True}
+    writer = sa.create_engine(address, pool_size=1, max_overflow=2, **options)
+    reader = sa.create_engine(address, pool_size=readers, max_overflow=readers, **options)
+    return Database(writer, reader, label=address.render_as_string(hide_password=True), shared=False)
+
+
+@contextmanager
+def translated(label: str) -> Generator[None]:
+    """Turn what a driver raises into the error tree, naming the database."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        raise as_store_error(error, label) from error
+    except Exception as error:
+        if type(error).__module__.startswith("psycopg"):
+            raise as_store_error(error, label) from error
+        raise
+
+
+def as_store_error(error: BaseException, label: str) -> StoreError:
+    """The store error that a driver's error means."""
+    original = getattr(error, "orig", None) or error
+    said = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+    low = said.lower()
+    if (
+        "disk is full" in low
+        or "no space left" in low
+        or "disk full" in low
+        or getattr(original, "errno", None) == 28
+    ):
+        return StoreFull(
+            f"No space left for the database {label}",
+            hint="free some space, or run with --db on another disk",
+        )
+    if "locked" in low or "busy" in low or "deadlock" in low:
+        return StoreBusy(
+            f"The database {label} is locked by another program",
+            hint="try again; `leyden up` may already be using it",
+        )
+    if "not a database" in low or "malformed" in low:
+        return StoreError(f"{label} is not a Leyden database ({said})", hint="give another path with --db")
+    if "readonly" in low or "read-only" in low:
+        return StoreError(
+            f"The database {label} cannot be written", hint="check the permissions of the file and its folder"
+        )
+    if "connect" in low or "closed" in low or "terminating" in low or "shutting down" in low:
+        return StoreBusy(
+            f"The database {label} does not answer ({said})", hint="check that PostgreSQL is running"
+        )
+    return StoreError(f"The database {label} failed: {said}")

@@ -1,0 +1,84 @@
+"""Keys: who may do what in which project. Only a hash is stored; the key itself is shown once, when it is made.
+
+The hash is one round of SHA-256: a key has 256 random bits, so there is nothing to guess that a slow hash would protect.
+"""
+
+import hashlib
+import secrets
+from typing import Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from leyden.errors import BadInput, NotFound
+from leyden.store import tables
+from leyden.store.engine import Tx
+
+t = tables.key
+Scope = Literal["ingest", "read", "run", "admin"]
+SCOPES: tuple[Scope, ...] = ("ingest", "read", "run", "admin")
+
+
+class KeyRow(NamedTuple):
+    """A key without its secret. `revoke_time` is set once it is refused."""
+
+    id: str
+    project: str
+    name: str
+    scopes: tuple[str, ...]
+    create_time: float
+    revoke_time: float | None
+
+
+def create(tx: Tx, *, project: str, name: str, scopes: list[str], now: float) -> tuple[KeyRow, str]:
+    """Make a key; returns its row and the key itself, which nobody can read again. Makes the project on first use.
+
+    Raises BadInput for a scope nobody knows.
+    """
+    unknown = [scope for scope in scopes if scope not in SCOPES]
+    if unknown or not scopes:
+        raise BadInput(
+            f"Unknown scope {unknown[0]!r}" if unknown else "A key needs at least one scope",
+            hint=f"use some of: {', '.join(SCOPES)}",
+        )
+    secret = f"lk_{secrets.token_urlsafe(32)}"
+    row = KeyRow(f"key-{secrets.token_hex(4)}", project, name, tuple(dict.fromkeys(scopes)), now, None)
+    if tx.first(sa.select(tables.project.c.name).where(tables.project.c.name == project)) is None:
+        tx.run(sa.insert(tables.project), {"name": project, "create_time": now})
+    tx.run(sa.insert(t), {**row._asdict(), "scopes": " ".join(row.scopes), "hash": hashed(secret)})
+    return row, secret
+
+
+def find(tx: Tx, secret: str) -> KeyRow | None:
+    """The key that this secret is, unless it was revoked."""
+    row = tx.first(sa.select(t).where(t.c.hash == hashed(secret), t.c.revoke_time.is_(None)))
+    return _row(row) if row is not None else None
+
+
+def query(tx: Tx, *, project: str | None = None) -> list[KeyRow]:
+    """All keys of a project, or of every project, oldest first."""
+    where = [t.c.project == project] if project is not None else []
+    return [_row(row) for row in tx.all(sa.select(t).where(*where).order_by(t.c.create_time, t.c.id))]
+
+
+def revoke(tx: Tx, key_id: str, *, now: float, project: str | None = None) -> KeyRow:
+    """Refuse a key from now on. Raises NotFound."""
+    where = [t.c.id == key_id, *([t.c.project == project] if project is not None else [])]
+    tx.run(sa.update(t).where(*where, t.c.revoke_time.is_(None)).values(revoke_time=now))
+    row = tx.first(sa.select(t).where(*where))
+    if row is None:
+        raise NotFound(f"Key {key_id} not found", hint="`leyden keys list` shows them")
+    return _row(row)
+
+
+def exist(tx: Tx) -> bool:
+    """Whether any key could be used."""
+    return tx.first(sa.select(sa.literal(1)).where(t.c.revoke_time.is_(None)).limit(1)) is not None
+
+
+def hashed(secret: str) -> str:
+    """What is stored of a key."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _row(row: sa.Row[tuple[object, ...]]) -> KeyRow:
+    return KeyRow(row.id, row.project, row.name, tuple(row.scopes.split()), row.create_time, row.revoke_time)

@@ -1,0 +1,40 @@
+"""Open a store: a database with its tables brought up to date, and the writer in front of it."""
+
+from dataclasses import dataclass
+
+from leyden.settings import Settings
+from leyden.store import migrations
+from leyden.store.engine import Database, open_database
+from leyden.store.writer import Writer
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store. Read with `database.read()`, change with `writer.run(change)`; close when done."""
+
+    database: Database
+    writer: Writer
+
+    def close(self) -> None:
+        """Commit what was accepted and close every connection."""
+        self.writer.close()
+        self.database.close()
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the database of the settings and migrate it.
+
+    Raises StoreError and its kinds, SchemaTooNew, BadInput, MissingExtra.
+    """
+    database = open_database(
+        settings.database_url, busy_timeout_s=settings.busy_timeout_s, synchronous=settings.sqlite_synchronous
+    )
+    try:
+        migrations.upgrade(database)
+    except BaseException:
+        database.close()
+        raise
+    return Store(
+        database,
+        Writer(database, max_pending=settings.max_pending, max_pending_bytes=settings.max_pending_bytes),
+    )

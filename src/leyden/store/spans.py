@@ -1,0 +1,355 @@
+"""Spans: stored once, in order, narrow columns apart from their payload.
+
+`insert` is the hot path: records go to the driver as tuples. A span is known by (rollout, attempt, span id); storing it
+again changes nothing. A span of an unknown rollout is refused alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from leyden.ingest.record import SpanRecord
+from leyden.store import rollouts, scores, tables
+from leyden.store.engine import Contains, Statement, Tx
+from leyden.store.query import Logic, Paging, joined, paged
+from leyden.types import SpanSummary
+
+s = tables.span
+p = tables.span_payload
+t = tables.rollout
+a = tables.attempt
+bind = sa.bindparam
+
+SUMMARY_COLUMNS = [s.c[name] for name in SpanSummary.__dataclass_fields__]
+
+
+class Stored(NamedTuple):
+    """What became of a batch, by position: the sequence ids, which spans were new, and why the refused were refused."""
+
+    sequence_ids: list[int | None]
+    is_new: list[bool]
+    refused: dict[int, str]
+
+
+class _Place(NamedTuple):
+    project: str
+    status: str
+    latest: str | None
+    span_seq: int
+    agent: str | None
+    source: str | None
+    attempt_status: str | None
+
+
+PLACE = Statement(
+    lambda _: (
+        sa.select(t.c.project, t.c.status, t.c.attempt_id, t.c.span_seq, t.c.agent, t.c.source, a.c.status)
+        .select_from(
+            t.outerjoin(a, sa.and_(a.c.rollout_id == t.c.rollout_id, a.c.attempt_id == bind("attempt")))
+        )
+        .where(t.c.rollout_id == bind("rollout"))
+        .with_for_update(of=t)
+    )
+)
+TOUCH_ROLLOUT = Statement(
+    lambda _: (
+        sa.update(t)
+        .where(t.c.rollout_id == bind("rollout"))
+        .values(
+            span_seq=bind("seq"),
+            status=bind("new_status"),
+            agent=sa.func.coalesce(t.c.agent, bind("who", type_=sa.Text)),
+        )
+    )
+)
+TOUCH_ATTEMPT = Statement(
+    lambda _: (
+        sa.update(a)
+        .where(a.c.rollout_id == bind("rollout"), a.c.attempt_id == bind("attempt"))
+        .values(last_heartbeat_time=bind("now"), status=bind("new_status"))
+    )
+)
+NEXT_SEQUENCE = Statement(
+    lambda _: (
+        sa.update(t)
+        .where(t.c.rollout_id == bind("rollout"), t.c.project == bind("project_name"))
+        .values(span_seq=t.c.span_seq + bind("count"))
+        .returning(t.c.span_seq)
+    )
+)
+
+
+def insert(tx: Tx, records: Sequence[SpanRecord], *, project: str, now: float, quiet_s: float) -> Stored:
+    """Store a batch. The first span of an attempt sets it and its rollout running; each new span is a sign of life.
+
+    A trace that named no rollout gets one, which ends with its root span.
+    """
+    result = Stored([None] * len(records), [False] * len(records), {})
+    places: dict[tuple[str, str], _Place] = {}
+    counters: dict[str, int] = {}
+    order: list[int] = []
+    # Sorted, so that two replicas lock rollouts in the same order.
+    by_attempt = sorted(range(len(records)), key=lambda i: records[i][:2])
+    for (rollout_id, attempt_id), group in groupby(by_attempt, key=lambda i: records[i][:2]):
+        indexes = list(group)
+        place = _place(tx, records[indexes[0]], project=project, now=now, quiet_s=quiet_s)
+        if isinstance(place, str):
+            result.refused.update(dict.fromkeys(indexes, place))
+            continue
+        places[rollout_id, attempt_id] = place
+        counter = counters.get(rollout_id, place.span_seq)
+        for i in indexes:
+            asked = records[i].sequence_id
+            counter = counter + 1 if asked is None else max(counter, asked)
+            result.sequence_ids[i] = counter if asked is None else asked
+        counters[rollout_id] = counter
+        order.extend(indexes)
+    if not order:
+        return result
+    _write(tx, records, order, result, project=project)
+    _touch(tx, records, order, result, places, counters, now=now)
+    return result
+
+
+def _place(tx: Tx, record: SpanRecord, *, project: str, now: float, quiet_s: float) -> "_Place | str":
+    """Where the spans of an attempt go, or why they cannot be stored."""
+    rollout_id, attempt_id = record.rollout_id, record.attempt_id
+    rows = tx.hot(PLACE, rollout=rollout_id, attempt=attempt_id)
+    if not rows and record.source is not None:
+        rollouts.open_trace(
+            tx,
+            rollout_id,
+            attempt_id=attempt_id,
+            project=project,
+            source=record.source,
+            trace_id=record.trace_id,
+            now=now,
+            quiet_s=quiet_s,
+        )
+        rows = tx.hot(PLACE, rollout=rollout_id, attempt=attempt_id)
+    if not rows or rows[0][0] != project:
+        return f"Rollout {rollout_id} not found"
+    if rows[0][-1] is None:
+        return f"Attempt {attempt_id} not found for rollout {rollout_id}"
+    return _Place(*rows[0])
+
+
+def _write(tx: Tx, records: Sequence[SpanRecord], order: list[int], result: Stored, *, project: str) -> None:
+    ids = tx.next_ids(s, len(order))
+    rows = [
+        (id_, project, r[0], r[1], result.sequence_ids[i], *r[3:DERIVED_END])
+        for id_, i in zip(ids, order, strict=True)
+        for r in (records[i],)
+    ]
+    fresh = tx.insert_new(s, rows)
+    payloads: list[tuple[int, str, bytes]] = []
+    for id_, i in zip(ids, order, strict=True):
+        if fresh is None or id_ in fresh:
+            result.is_new[i] = True
+            payloads.append((id_, records[i].encoding, records[i].payload))
+    if payloads:
+        tx.insert_new(p, payloads)
+
+
+DERIVED_END = SpanRecord._fields.index("encoding")
+
+
+def _touch(
+    tx: Tx, records: Sequence[SpanRecord], order: list[int], result: Stored, places: dict[tuple[str, str], _Place],
+    counters: dict[str, int], *, now: float,
+) -> None:  # fmt: skip
+    """Let rollouts and attempts know of their new spans. A batch of duplicates changes nothing."""
+    for (rollout_id, attempt_id), group in groupby(order, key=lambda i: records[i][:2]):
+        new = [records[i] for i in group if result.is_new[i]]
+        if not new:
+            continue
+        place = places[rollout_id, attempt_id]
+        is_latest = place.latest == attempt_id
+        status = "running" if is_latest and place.status in ("preparing", "requeuing") else place.status
+        attempt_status = (
+            "running" if place.attempt_status in ("preparing", "unresponsive") else place.attempt_status
+        )
+        agent = None if place.agent is not None else next((r.agent for r in new if r.agent is not None), None)
+        tx.hot(TOUCH_ROLLOUT, rollout=rollout_id, seq=counters[rollout_id], new_status=status, who=agent)
+        tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, new_status=attempt_status, now=now)
+        if place.status == "requeuing" and status == "running":
+            tx.run(sa.update(t).where(t.c.rollout_id == rollout_id).values(deadline=now))
+        if any(r.scores for r in new):
+            scores.add_rewards(tx, [r for r in new if r.scores], now=now)
+        if place.source is not None:
+            root = next((r for r in new if r.parent_id is None), None)
+            if root is not None:
+                rollouts.close_trace(tx, root, project=place.project, now=now)
+
+
+def next_sequence_ids(tx: Tx, pairs: Iterable[tuple[str, str]], *, project: str) -> list[int]:
+    """The next span sequence id of each (rollout, attempt), in order; counted per rollout, from 1.
+
+    An id that no rollout has counts from 1 too, and is not remembered.
+    """
+    unknown: dict[str, int] = {}
+    found: list[int] = []
+    for rollout_id, _ in pairs:
+        rows = tx.hot(NEXT_SEQUENCE, rollout=rollout_id, project_name=project, count=1)
+        if not rows:
+            unknown[rollout_id] = unknown.get(rollout_id, 0) + 1
+        found.append(rows[0][0] if rows else unknown[rollout_id])
+    return found
+
+
+# ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SpanFilter(NamedTuple):
+    """Which spans of one rollout. `logic` joins the text conditions; rollout and attempt always hold."""
+
+    rollout_id: str
+    attempt_id: str | None = None
+    exact: tuple[tuple[str, str], ...] = ()
+    contains: tuple[tuple[str, str], ...] = ()
+    logic: Logic = "and"
+
+    def condition(self, project: str) -> sa.ColumnElement[bool]:
+        """The filter as SQL; "latest" is the rollout's latest attempt at this moment."""
+        scope = [s.c.project == project, s.c.rollout_id == self.rollout_id]
+        if self.attempt_id == "latest":
+            scope.append(
+                s.c.attempt_id
+                == sa.select(t.c.attempt_id).where(t.c.rollout_id == self.rollout_id).scalar_subquery()
+            )
+        elif self.attempt_id is not None:
+            scope.append(s.c.attempt_id == self.attempt_id)
+        texts = [s.c[name] == value for name, value in self.exact] + [
+            Contains(s.c[name], value) for name, value in self.contains
+        ]
+        return sa.and_(*scope, joined(texts, self.logic))
+
+
+SORTABLE: dict[str, sa.ColumnElement[Any]] = {
+    **{
+        name: s.c[name]
+        for name in (
+            "rollout_id",
+            "attempt_id",
+            "sequence_id",
+            "trace_id",
+            "span_id",
+            "parent_id",
+            "name",
+            "status",
+        )
+    },
+    "status_code": s.c.status,
+    "start_time": s.c.start_ns,
+    "end_time": s.c.end_ns,
+    "duration": s.c.end_ns - s.c.start_ns,
+    **dict.fromkeys(("attributes", "events", "links", "context", "parent", "resource"), s.c.id),
+}
+
+
+class PayloadRow(NamedTuple):
+    """A stored payload with the ids that the store gave its span."""
+
+    payload: bytes
+    encoding: str
+    rollout_id: str
+    attempt_id: str
+    sequence_id: int
+
+
+def query_payloads(
+    tx: Tx, which: SpanFilter, paging: Paging, *, project: str
+) -> tuple[list[PayloadRow], int]:
+    """A page of spans as they came, and how many match."""
+    select = sa.select(s.c.id, s.c.rollout_id, s.c.attempt_id, s.c.sequence_id).where(
+        which.condition(project)
+    )
+    rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
+    payloads = _payloads(tx, [row[0] for row in rows])
+    return [PayloadRow(*payloads[row[0]], *row[1:]) for row in rows], total
+
+
+def _payloads(tx: Tx, ids: Sequence[int]) -> dict[int, tuple[bytes, str]]:
+    found: dict[int, tuple[bytes, str]] = {}
+    for some in (ids[i : i + 500] for i in range(0, len(ids), 500)):
+        found.update(
+            {
+                row[0]: (row[1], row[2])
+                for row in tx.all(sa.select(p.c.id, p.c.payload, p.c.encoding).where(p.c.id.in_(some)))
+            }
+        )
+    return found
+
+
+def payload(tx: Tx, rollout_id: str, attempt_id: str, span_id: str, *, project: str) -> PayloadRow | None:
+    """One span as it came, or None."""
+    which = SpanFilter(rollout_id, attempt_id, exact=(("span_id", span_id),))
+    rows, _ = query_payloads(tx, which, Paging(limit=1), project=project)
+    return rows[0] if rows else None
+
+
+def summaries(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tuple[list[SpanSummary], int]:
+    """A page of narrow rows in sequence order, and how many match."""
+    select = sa.select(*SUMMARY_COLUMNS).where(which.condition(project))
+    rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
+    return [SpanSummary(*row) for row in rows], total
+
+
+def search(
+    tx: Tx,
+    *,
+    project: str,
+    since_ns: int | None,
+    until_ns: int | None,
+    equal: dict[str, str],
+    attributes: Sequence[tuple[str, str]],
+    paging: Paging,
+) -> tuple[list[SpanSummary], int]:
+    """Spans across rollouts, newest first: by start time, by columns, and by text that an attribute must hold.
+
+    An attribute without a column is looked for in the payloads of the spans that the other filters leave: its key and its
+    value must both occur there.
+    """
+    where = [s.c.project == project, *(s.c[name] == value for name, value in equal.items())]
+    if since_ns is not None:
+        where.append(s.c.start_ns >= since_ns)
+    if until_ns is not None:
+        where.append(s.c.start_ns < until_ns)
+    select = sa.select(*SUMMARY_COLUMNS).where(*where)
+    if not attributes:
+        rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.start_ns.desc(), s.c.id.desc()])
+        return [SpanSummary(*row) for row in rows], total
+    ids = [
+        row[0] for row in tx.all(sa.select(s.c.id).where(*where).order_by(s.c.start_ns.desc(), s.c.id.desc()))
+    ]
+    matching = [id_ for id_ in ids if _holds(_payloads(tx, [id_])[id_][0], attributes)]
+    page = (
+        matching[paging.offset :]
+        if paging.limit < 0
+        else matching[paging.offset : paging.offset + paging.limit]
+    )
+    found = {
+        row[0]: SpanSummary(*row[1:])
+        for row in tx.all(sa.select(s.c.id, *SUMMARY_COLUMNS).where(s.c.id.in_(page)))
+    }
+    return [found[id_] for id_ in page], len(matching)
+
+
+def _holds(raw: bytes, attributes: Sequence[tuple[str, str]]) -> bool:
+    return all(key.encode() in raw and value.encode() in raw for key, value in attributes)
+
+
+OF_ATTEMPT = Statement(
+    lambda _: (
+        sa.select(*SUMMARY_COLUMNS)
+        .where(s.c.rollout_id == bind("rollout"), s.c.attempt_id == bind("attempt"))
+        .order_by(s.c.sequence_id, s.c.id)
+    )
+)
+
+
+def of_attempt(tx: Tx, rollout_id: str, attempt_id: str) -> list[SpanSummary]:
+    """The narrow rows of one attempt in sequence order."""
+    return [SpanSummary(*row) for row in tx.hot(OF_ATTEMPT, rollout=rollout_id, attempt=attempt_id)]

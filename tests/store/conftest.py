@@ -1,0 +1,30 @@
+"""A store on each database, driven by its own functions: what the server does, without the server."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from leyden.ingest.record import SpanRecord
+from leyden.settings import Settings
+from leyden.store.opening import Store, open_store
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    opened = open_store(settings)
+    yield opened
+    opened.close()
+
+
+def make_span(rollout_id: str, attempt_id: str, number: int = 1, **overrides: object) -> SpanRecord:
+    """A model call as ingest hands it over; `number` is its span id."""
+    given = {
+        "rollout_id": rollout_id, "attempt_id": attempt_id, "sequence_id": None, "trace_id": f"{7:032x}", "span_id": f"{number:016x}",
+        "parent_id": f"{99:016x}", "name": "chat gpt-4o", "kind": "llm", "status": "ok", "start_ns": number * 1_000_000_000,
+        "end_ns": number * 1_000_000_000 + 500_000_000, "agent": "desk", "tool": None, "provider": "openai", "model": "gpt-4o",
+        "session": None, "error_type": None, "error_message": None, "fingerprint": None, "call_hash": None, "input_tokens": 10,
+        "output_tokens": 5, "cache_read_tokens": None, "cache_write_tokens": None, "reasoning_tokens": None, "cost_usd": None,
+        "ttft_ms": None, "input_preview": "hello", "output_preview": "hi", "dialect": "genai", "derived_by": 1, "encoding": "agl",
+        "payload": b'{"sequence_id":0}', **overrides,
+    }  # fmt: skip
+    return SpanRecord(**given)  # pyright: ignore[reportArgumentType]
