@@ -58,8 +58,8 @@ class Load:
 class Sender:
     """Sends a load from several clients; `acknowledged` grows as answers arrive, `refused` holds the other answers."""
 
-    def __init__(self, load: Load, url: str, *, clients: int = CLIENTS, patient: bool = True) -> None:
-        self.load, self._url, self._patient = load, url, patient
+    def __init__(self, load: Load, url: str, *, clients: int = CLIENTS) -> None:
+        self.load, self._url = load, url
         self.acknowledged: set[int] = set()
         self.refused: list[httpx.Response] = []
         self._left = iter(load.requests)
@@ -87,13 +87,12 @@ class Sender:
                     return  # the server is gone
 
     def _sent(self, http: httpx.Client, index: int) -> bool:
+        """Send until it is acknowledged; False when the server said anything but "later"."""
         body = self.load.body(index)
-        while True:
-            answer = http.post("/v1/traces", content=body)
-            if answer.status_code == 200:
-                assert answer.content == b"", "spans were refused"
-                self.acknowledged.add(index)
-                return True
+        while (answer := http.post("/v1/traces", content=body)).status_code != 200:
             self.refused.append(answer)
-            if not self._patient or answer.status_code != 503:
-                return self._patient is False and answer.status_code == 503
+            if answer.status_code != 503:
+                return False
+        assert answer.content == b"", "spans were refused"
+        self.acknowledged.add(index)
+        return True
