@@ -150,7 +150,7 @@ def expected_scope(method: str, path: str) -> str:
 def every_route(app: Any) -> list[tuple[str, str]]:
     """Method and path template of all that is served."""
     found = {(method, path.replace("{}", "{rollout_id}")) for method, path in HOT}
-    for path, methods in app.openapi()["paths"].items():
+    for path, methods in app.api.openapi()["paths"].items():
         found |= {(method.upper(), path) for method in methods}
     return sorted(route for route in found if route[1] not in OPEN_PATHS)
 

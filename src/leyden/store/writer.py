@@ -160,8 +160,10 @@ class Writer:
             return
         outcomes: list[tuple[Any, BaseException | None]] = []
         notices: set[str] = set()
+        begun = False
         try:
             with self.database.begin() as tx:
+                begun = True
                 for waiting in group:
                     assert waiting.change is not None
                     outcomes.append(self._one(tx, waiting.change, alone=len(group) == 1))
@@ -169,7 +171,8 @@ class Writer:
                     tx.notices.clear()
         except Exception as error:
             failure = error if isinstance(error, LeydenError) else as_store_error(error, self.database.label)
-            if len(group) > 1 and not isinstance(failure, StoreFull):
+            # A database that is locked or away is that for the whole group: asking for each change alone would wait once more for each.
+            if begun and len(group) > 1 and not isinstance(failure, StoreFull):
                 # A deadlock with another replica, or a lost connection: each change gets a transaction of its own once.
                 for waiting in group:
                     self._commit([waiting])
@@ -182,8 +185,14 @@ class Writer:
         self.groups += 1
         self._answer(group, outcomes)
         if notices:
-            for listener in self.listeners:
+            self._tell(notices)
+
+    def _tell(self, notices: set[str]) -> None:
+        for listener in self.listeners:
+            try:
                 listener(notices)
+            except Exception:  # this thread must outlive whatever a listener does
+                log.exception("a listener failed")
 
     def _checkpoint(self, asked: list[_Waiting]) -> None:
         try:
