@@ -10,7 +10,7 @@ from leyden.ingest.dialects import DIALECTS
 
 def columns(attributes, *, name="span", status="unset", message="", events=()):
     return derive(
-        attributes.get,
+        attributes,
         name=name,
         status=status,
         message=message,

@@ -38,7 +38,7 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
         _log(settings.log_level)
         signal.signal(signal.SIGTERM, _stop)
         app = create_app(settings)
-        _Server(_config(_with_cors(app, cors_origins)), settings, app.state.leyden).run(sockets=[listening])
+        _Server(_config(_with_cors(app, cors_origins)), settings, app.context).run(sockets=[listening])
     finally:
         listening.close()
 
@@ -151,5 +151,6 @@ def _log(level: str) -> None:
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     if level != "debug":
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         logging.getLogger("httpx").setLevel(logging.WARNING)

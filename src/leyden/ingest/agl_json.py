@@ -27,7 +27,7 @@ def record(raw: bytes, span: Mapping[str, Any], *, id_chars: int = ID_CHARS) -> 
     name = str(span.get("name") or "")
     state = _STATUS.get(str(status.get("status_code")), "unset")
     found = derive(
-        object_or_empty(span.get("attributes")).get,
+        object_or_empty(span.get("attributes")),
         name=name,
         status=state,
         message=str(status.get("description") or "") if state == "error" else "",

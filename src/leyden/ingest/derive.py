@@ -7,7 +7,7 @@ the dialect counts. `fingerprint` is set exactly when the span failed, whether o
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from leyden.ingest import dialects
@@ -71,10 +71,12 @@ def no_events() -> list[EventView]:
     return []
 
 
-def derive(get: Get, *, name: str, status: str, message: str, events: Events = no_events) -> Columns:
+def derive(
+    attributes: Mapping[str, Any], *, name: str, status: str, message: str, events: Events = no_events
+) -> Columns:
     """The columns of a span. status: "unset", "ok" or "error", `message` its description; both as they came."""
-    found = dialects.recognise(get, name)
-    dialect = found or dialects.GENAI
+    get: Get = attributes.get
+    found, dialect = dialects.spoken(attributes, name)
     if dialect.view is not None:
         get = dialect.view(get)
     kind = dialect.kind(get, name) or _kind_without_word(get, dialect)
@@ -108,7 +110,7 @@ def derive(get: Get, *, name: str, status: str, message: str, events: Events = n
     error_type, error_message = _error(
         get, status=status, message=message, events=events, answer=answer if is_tool else None
     )
-    return Columns(
+    columns = (
         kind,
         agent,
         tool,
@@ -127,6 +129,8 @@ def derive(get: Get, *, name: str, status: str, message: str, events: Events = n
         found.name if found is not None else None,
         _scores(get, kind, events),
     )
+    # Twice as fast as calling the class, which unpacks every field by name.
+    return tuple.__new__(Columns, columns)  # pyright: ignore[reportUnknownMemberType]
 
 
 # ── What it is ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,7 +138,7 @@ def derive(get: Get, *, name: str, status: str, message: str, events: Events = n
 
 def _kind_without_word(get: Get, dialect: Dialect) -> SpanKind:
     """The kind of a span whose dialect does not say: GenAI's operation, a tool's name, a model with usage or messages."""
-    if dialect is not dialects.GENAI and (kind := dialects.GENAI.kind(get, "")):
+    if dialect.name != dialects.GENAI.name and (kind := dialects.GENAI.kind(get, "")):
         return kind
     if get("gen_ai.tool.name") is not None:
         return "tool"
@@ -256,6 +260,15 @@ def _count(value: Any) -> int | None:
     return int(value)
 
 
+def _counted(get: Get, keys: tuple[str, ...]) -> int | None:
+    """The count in the first attribute that is there and not empty."""
+    for key in keys:
+        found = get(key)
+        if found is not None and found != "":
+            return _count(found)
+    return None
+
+
 def _amount(value: Any) -> float | None:
     """A value as a finite number of at least 0, else None."""
     number = _number(value)
@@ -281,19 +294,19 @@ def _number(value: Any) -> float | None:
 
 def _tokens(get: Get, dialect: Dialect) -> _Tokens:
     """Tokens in, out, read from cache, written to cache, spent on reasoning; the first includes both cache counts."""
-    sent = _count(_first(get, dialect.input_tokens))
-    read = _count(_first(get, dialect.cache_read))
-    written = _count(_first(get, dialect.cache_write))
+    sent = _counted(get, dialect.input_tokens)
+    read = _counted(get, dialect.cache_read)
+    written = _counted(get, dialect.cache_write)
     cached = (read or 0) + (written or 0)
     # More from the cache than was sent: whatever the convention says, this source counts them apart.
     if sent is not None and cached and (not dialect.input_includes_cache or cached > sent):
         sent += cached
     return (
         sent,
-        _count(_first(get, dialect.output_tokens)),
+        _counted(get, dialect.output_tokens),
         read,
         written,
-        _count(_first(get, dialect.reasoning)),
+        _counted(get, dialect.reasoning),
     )
 
 

@@ -82,20 +82,31 @@ def _any(value: Any) -> bytes:
         return as_json(value).encode()
 
 
+# What every span repeats stands in the first; keeping more costs more than it saves.
+_KEPT_FRAGMENTS = 256
+
+
 class _Fragments(dict[bytes, bytes]):
     """`"key":value` for the bytes of a KeyValue, each encoded once."""
 
     def __init__(self) -> None:
         self._pairs = wire.Attributes()
+        self._names: dict[str, bytes] = {}
         self.resources: dict[tuple[bytes, bytes], bytes] = {}
         self.scopes: dict[bytes, bytes] = {}
 
     def __missing__(self, raw: bytes) -> bytes:
         try:
-            key, value = self._pairs[raw]
+            # Not by index: the bytes would be hashed and looked up a second time.
+            key, value = self._pairs.__missing__(raw)
         except wire.DecodeError:
             key, value = "undecodable", raw.hex()
-        fragment = self[raw] = b"%b:%b" % (orjson.dumps(key), _any(value))
+        name = self._names.get(key)
+        if name is None:
+            name = self._names[key] = orjson.dumps(key) + b":"
+        fragment = name + (orjson.dumps(value) if type(value) is str else _any(value))
+        if len(self) < _KEPT_FRAGMENTS:
+            self[raw] = fragment
         return fragment
 
     def object(self, pairs: Any) -> bytes:

@@ -23,7 +23,9 @@ def scrubbed(text: str) -> str:
 def column(value: Any, limit: int) -> str | None:
     """A value as the text of a column, at most `limit` characters; None for nothing and for empty text."""
     if isinstance(value, str):
-        text = value[:limit]
+        text = value if len(value) <= limit else value[:limit]
+        if text.isascii() and "\0" not in text:
+            return text or None
     elif value is None:
         return None
     elif isinstance(value, list | dict | tuple):

@@ -6,7 +6,7 @@ attributes stay `bytes` too, so that one that repeats in every span of a body is
 names and texts are `bytes`, so a text cut in the middle of a character loses that character and not the whole request.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
@@ -100,8 +100,8 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     return file
 
 
-# A longer pair holds content, which seldom repeats.
-_REPEATS_BYTES = 96
+# Shapes kept per length; a body with more keys of one length than this reads the rest the long way.
+_SHAPES = 8
 
 _POOL = descriptor_pool.DescriptorPool()
 _POOL.AddSerializedFile(_file().SerializeToString())
@@ -130,10 +130,7 @@ def length(n: int) -> bytes:
 
 def string(raw: bytes) -> str:
     """Bytes as text; what is not UTF-8 becomes U+FFFD."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("utf-8", "replace")
+    return raw.decode("utf-8", "replace")
 
 
 def value(raw: bytes) -> Any:
@@ -144,13 +141,23 @@ def value(raw: bytes) -> Any:
     return _plain(AnyValue.FromString(raw)) if raw else None
 
 
+class _Shape(NamedTuple):
+    """How pairs of one key and one length start, so that the next one is told by its first bytes alone."""
+
+    head: bytes
+    key: str
+    is_text: bool
+
+
 class Attributes(dict[bytes, tuple[str, Any]]):
     """The pairs of one body by their bytes: what every span repeats is decoded once, and a key is one string object throughout.
 
-    Keep it no longer than the body.
+    A pair not seen before, but of a key and length that were, is read by hand: its first bytes hold the key and every
+    length, so what follows them is the value. Keep it no longer than the body.
     """
 
     def __init__(self) -> None:
+        self._shapes: dict[int, list[_Shape]] = {}
         self._keys: dict[bytes, str] = {}
 
     def of(self, pairs: Any) -> dict[str, Any]:
@@ -158,47 +165,43 @@ class Attributes(dict[bytes, tuple[str, Any]]):
         return dict(map(self.__getitem__, pairs[:]))
 
     def __missing__(self, raw: bytes) -> tuple[str, Any]:
-        read = self._short(raw)
-        if read is None:
-            message = KeyValue.FromString(raw)
-            read = self._key(message.key), _plain(message.value)
-        if len(raw) <= _REPEATS_BYTES:
-            self[raw] = read
+        size = len(raw)
+        for head, key, is_text in self._shapes.get(size, ()):
+            if not raw.startswith(head):
+                continue
+            if is_text:
+                read = key, raw[len(head) :].decode("utf-8", "replace")
+            elif (low := raw[-2]) > 0x7F and (high := raw[-1]) < 0x80:
+                read = key, low & 0x7F | high << 7
+            else:
+                continue
+            # Not kept: of a key that varies every value would be, and the table outgrow the processor's cache.
+            return read
+        message = KeyValue.FromString(raw)
+        name = message.key
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = string(name)
+        read = key, _plain(message.value)
+        self[raw] = read
+        self._remember(raw, name, read)
         return read
 
-    def _short(self, raw: bytes) -> tuple[str, Any] | None:
-        """A pair of a short key with a text or a small number, read by hand in a third of the time; None for any other."""
-        size = len(raw)
-        if size < 7 or raw[0] != 0x0A or (at := raw[1] + 2) > 129 or at + 3 >= size or raw[at] != 0x12:
-            return None
-        held, body = raw[at + 1], at + 2
-        if held >= 0x80:
-            held, body = held & 0x7F | raw[body] << 7, at + 3
-        if body + held != size or held < 2:
-            return None
-        kind, first = raw[body], raw[body + 1]
-        if kind == 0x0A:
-            if first == held - 2 and first < 0x80:
-                return self._key(raw[2:at]), string(raw[body + 2 :])
-            if (
-                held > 2
-                and (second := raw[body + 2]) < 0x80
-                and first & 0x7F | second << 7 == held - 3
-                and first > 0x7F
-            ):
-                return self._key(raw[2:at]), string(raw[body + 3 :])
-        elif kind == 0x18:
-            if held == 2 and first < 0x80:
-                return self._key(raw[2:at]), first
-            if held == 3 and first > 0x7F and (second := raw[body + 2]) < 0x80:
-                return self._key(raw[2:at]), first & 0x7F | second << 7
-        return None
-
-    def _key(self, raw: bytes) -> str:
-        found = self._keys.get(raw)
-        if found is None:
-            found = self._keys[raw] = string(raw)
-        return found
+    def _remember(self, raw: bytes, name: bytes, read: tuple[str, Any]) -> None:
+        """Keeps the shape of a pair whose value is a text or an integer of two bytes, and that is encoded as usual."""
+        key, held = read
+        if isinstance(held, str):
+            text = held.encode()
+            inner = b"\x0a" + length(len(text))
+            rest = len(text)
+        elif isinstance(held, int) and not isinstance(held, bool) and 0x80 <= held < 0x4000:
+            inner, rest = b"\x18", 2
+        else:
+            return
+        head = b"\x0a" + length(len(name)) + name + b"\x12" + length(len(inner) + rest) + inner
+        shapes = self._shapes.setdefault(len(raw), [])
+        if len(head) + rest == len(raw) and raw.startswith(head) and len(shapes) < _SHAPES:
+            shapes.append(_Shape(head, key, isinstance(held, str)))
 
 
 def _plain(any_value: Any) -> Any:
