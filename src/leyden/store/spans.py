@@ -5,7 +5,6 @@ again changes nothing. A span of an unknown rollout is refused alone.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -59,7 +58,7 @@ TOUCH_ROLLOUT = Statement(
         .where(t.c.rollout_id == bind("rollout"))
         .values(
             span_seq=bind("seq"),
-            status=bind("new_status"),
+            status=sa.func.coalesce(bind("new_status", type_=sa.Text), t.c.status),
             agent=sa.func.coalesce(t.c.agent, bind("who", type_=sa.Text)),
         )
     )
@@ -87,29 +86,30 @@ def insert(tx: Tx, records: Sequence[SpanRecord], *, project: str, now: float, q
     A trace that named no rollout gets one, which ends with its root span.
     """
     result = Stored([None] * len(records), [False] * len(records), {})
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, record in enumerate(records):
+        groups.setdefault(record[:2], []).append(i)
     places: dict[tuple[str, str], _Place] = {}
     counters: dict[str, int] = {}
-    order: list[int] = []
     # Sorted, so that two replicas lock rollouts in the same order.
-    by_attempt = sorted(range(len(records)), key=lambda i: records[i][:2])
-    for (rollout_id, attempt_id), group in groupby(by_attempt, key=lambda i: records[i][:2]):
-        indexes = list(group)
-        place = _place(tx, records[indexes[0]], project=project, now=now, quiet_s=quiet_s)
+    for key in sorted(groups):
+        place = _place(tx, records[groups[key][0]], project=project, now=now, quiet_s=quiet_s)
         if isinstance(place, str):
-            result.refused.update(dict.fromkeys(indexes, place))
+            result.refused.update(dict.fromkeys(groups[key], place))
             continue
-        places[rollout_id, attempt_id] = place
-        counter = counters.get(rollout_id, place.span_seq)
-        for i in indexes:
+        places[key] = place
+        counter = counters.get(key[0], place.span_seq)
+        for i in groups[key]:
             asked = records[i].sequence_id
             counter = counter + 1 if asked is None else max(counter, asked)
             result.sequence_ids[i] = counter if asked is None else asked
-        counters[rollout_id] = counter
-        order.extend(indexes)
-    if not order:
-        return result
-    _write(tx, records, order, result, project=project)
-    _touch(tx, records, order, result, places, counters, now=now)
+        counters[key[0]] = counter
+    if places:
+        _write(tx, records, result, project=project)
+        for key, place in places.items():
+            new = [records[i] for i in groups[key] if result.is_new[i]]
+            if new:
+                _touch(tx, new, place, counter=counters[key[0]], now=now)
     return result
 
 
@@ -136,12 +136,16 @@ def _place(tx: Tx, record: SpanRecord, *, project: str, now: float, quiet_s: flo
     return _Place(*rows[0])
 
 
-def _write(tx: Tx, records: Sequence[SpanRecord], order: list[int], result: Stored, *, project: str) -> None:
+DERIVED = slice(SpanRecord._fields.index("sequence_id") + 1, SpanRecord._fields.index("encoding"))
+
+
+def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: str) -> None:
+    """Put rows and payloads into their tables; marks in `result` which spans are new."""
+    order = [i for i, sequence_id in enumerate(result.sequence_ids) if sequence_id is not None]
     ids = tx.next_ids(s, len(order))
     rows = [
-        (id_, project, r[0], r[1], result.sequence_ids[i], *r[3:DERIVED_END])
+        (id_, project, *records[i][:2], result.sequence_ids[i], *records[i][DERIVED])
         for id_, i in zip(ids, order, strict=True)
-        for r in (records[i],)
     ]
     fresh = tx.insert_new(s, rows)
     payloads: list[tuple[int, str, bytes]] = []
@@ -153,35 +157,26 @@ def _write(tx: Tx, records: Sequence[SpanRecord], order: list[int], result: Stor
         tx.insert_new(p, payloads)
 
 
-DERIVED_END = SpanRecord._fields.index("encoding")
-
-
-def _touch(
-    tx: Tx, records: Sequence[SpanRecord], order: list[int], result: Stored, places: dict[tuple[str, str], _Place],
-    counters: dict[str, int], *, now: float,
-) -> None:  # fmt: skip
-    """Let rollouts and attempts know of their new spans. A batch of duplicates changes nothing."""
-    for (rollout_id, attempt_id), group in groupby(order, key=lambda i: records[i][:2]):
-        new = [records[i] for i in group if result.is_new[i]]
-        if not new:
-            continue
-        place = places[rollout_id, attempt_id]
-        is_latest = place.latest == attempt_id
-        status = "running" if is_latest and place.status in ("preparing", "requeuing") else place.status
-        attempt_status = (
-            "running" if place.attempt_status in ("preparing", "unresponsive") else place.attempt_status
-        )
-        agent = None if place.agent is not None else next((r.agent for r in new if r.agent is not None), None)
-        tx.hot(TOUCH_ROLLOUT, rollout=rollout_id, seq=counters[rollout_id], new_status=status, who=agent)
-        tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, new_status=attempt_status, now=now)
-        if place.status == "requeuing" and status == "running":
-            tx.run(sa.update(t).where(t.c.rollout_id == rollout_id).values(deadline=now))
-        if any(r.scores for r in new):
-            scores.add_rewards(tx, [r for r in new if r.scores], now=now)
-        if place.source is not None:
-            root = next((r for r in new if r.parent_id is None), None)
-            if root is not None:
-                rollouts.close_trace(tx, root, project=place.project, now=now)
+def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:
+    """Let a rollout and its attempt know of their new spans. Those of a superseded attempt never move the rollout."""
+    rollout_id, attempt_id = new[0][:2]
+    starts = place.latest == attempt_id and place.status in ("preparing", "requeuing")
+    attempt_status = (
+        "running" if place.attempt_status in ("preparing", "unresponsive") else place.attempt_status
+    )
+    agent = None if place.agent is not None else next((r.agent for r in new if r.agent is not None), None)
+    tx.hot(
+        TOUCH_ROLLOUT, rollout=rollout_id, seq=counter, new_status="running" if starts else None, who=agent
+    )
+    tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, new_status=attempt_status, now=now)
+    if starts and place.status == "requeuing":
+        tx.run(sa.update(t).where(t.c.rollout_id == rollout_id).values(deadline=now))
+    rewarded = [record for record in new if record.scores]
+    if rewarded:
+        scores.add_rewards(tx, rewarded, now=now)
+    root = next((r for r in new if r.parent_id is None), None) if place.source is not None else None
+    if root is not None:
+        rollouts.close_trace(tx, root, project=place.project, now=now)
 
 
 def next_sequence_ids(tx: Tx, pairs: Iterable[tuple[str, str]], *, project: str) -> list[int]:
