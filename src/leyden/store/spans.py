@@ -37,16 +37,19 @@ class Stored(NamedTuple):
 class _Place(NamedTuple):
     project: str
     status: str
-    latest: str | None
     span_seq: int
     agent: str | None
     source: str | None
     attempt_status: str | None
 
 
+def _among(table: sa.Table, *statuses: str) -> sa.ColumnElement[bool]:
+    return table.c.status.in_([sa.literal_column(f"'{status}'") for status in statuses])
+
+
 PLACE = Statement(
     lambda _: (
-        sa.select(t.c.project, t.c.status, t.c.attempt_id, t.c.span_seq, t.c.agent, t.c.source, a.c.status)
+        sa.select(t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, a.c.status)
         .select_from(
             t.outerjoin(a, sa.and_(a.c.rollout_id == t.c.rollout_id, a.c.attempt_id == bind("attempt")))
         )
@@ -54,13 +57,25 @@ PLACE = Statement(
         .with_for_update(of=t)
     )
 )
+_IS_LATEST = t.c.attempt_id == bind("attempt")
+# Decided by the row itself: one batch may hold spans of several attempts of a rollout, in any order.
 TOUCH_ROLLOUT = Statement(
     lambda _: (
         sa.update(t)
         .where(t.c.rollout_id == bind("rollout"))
         .values(
             span_seq=bind("seq"),
-            status=sa.func.coalesce(bind("new_status", type_=sa.Text), t.c.status),
+            status=sa.case(
+                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), sa.literal_column("'running'")),
+                else_=t.c.status,
+            ),
+            deadline=sa.case(
+                (
+                    sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing", "running")),
+                    sa.func.coalesce(bind("look", type_=sa.Double), t.c.deadline),
+                ),
+                else_=t.c.deadline,
+            ),
             agent=sa.func.coalesce(t.c.agent, bind("who", type_=sa.Text)),
         )
     )
@@ -69,7 +84,12 @@ TOUCH_ATTEMPT = Statement(
     lambda _: (
         sa.update(a)
         .where(a.c.rollout_id == bind("rollout"), a.c.attempt_id == bind("attempt"))
-        .values(last_heartbeat_time=bind("now"), status=bind("new_status"))
+        .values(
+            last_heartbeat_time=bind("now"),
+            status=sa.case(
+                (_among(a, "preparing", "unresponsive"), sa.literal_column("'running'")), else_=a.c.status
+            ),
+        )
     )
 )
 NEXT_SEQUENCE = Statement(
@@ -162,17 +182,13 @@ def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: st
 def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:
     """Let a rollout and its attempt know of their new spans. Those of a superseded attempt never move the rollout."""
     rollout_id, attempt_id = new[0][:2]
-    starts = place.latest == attempt_id and place.status in ("preparing", "requeuing")
-    attempt_status = (
-        "running" if place.attempt_status in ("preparing", "unresponsive") else place.attempt_status
-    )
     agent = None if place.agent is not None else next((r.agent for r in new if r.agent is not None), None)
+    # Back to life: the watchdog had stopped looking.
+    revived = place.status == "requeuing" or place.attempt_status == "unresponsive"
     tx.hot(
-        TOUCH_ROLLOUT, rollout=rollout_id, seq=counter, new_status="running" if starts else None, who=agent
-    )
-    tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, new_status=attempt_status, now=now)
-    if starts and place.status == "requeuing":
-        tx.run(sa.update(t).where(t.c.rollout_id == rollout_id).values(deadline=now))
+        TOUCH_ROLLOUT, rollout=rollout_id, attempt=attempt_id, seq=counter, look=now if revived else None, who=agent
+    )  # fmt: skip
+    tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, now=now)
     rewarded = [record for record in new if record.scores]
     if rewarded:
         scores.add_rewards(tx, rewarded, now=now)
