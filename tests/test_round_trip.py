@@ -21,20 +21,14 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import leyden
-from leyden import errors
 from leyden.sdk import config
 from leyden.sdk.client import Client
 from leyden.sdk.trace import bind
 from leyden.settings import Settings
 from leyden.types import (
-    LLM,
-    AttemptedRollout,
     AttemptStatus,
-    EnqueueRollout,
-    RolloutConfig,
     RolloutStatus,
     SpanSummary,
-    WorkerStatus,
 )
 
 
@@ -407,8 +401,7 @@ def run_child(url: str, name: str, tmp_path: Path) -> str:
 def stored(client: Client) -> dict[str, tuple[str, int, float | None]]:
     """Status, number of spans and reward of each run, by its task."""
     return {
-        run.input["task"]: (run.status, run.spans, run.reward)
-        for run in client.list_rollouts(limit=-1).items
+        run.input["task"]: (run.status, run.spans, run.reward) for run in client.list_rollouts(limit=-1).items
     }
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollouts, scores, tables
+from leyden.store import scores, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
@@ -140,7 +140,7 @@ def _place(tx: Tx, record: SpanRecord, *, project: str, now: float, quiet_s: flo
     rollout_id, attempt_id = record.rollout_id, record.attempt_id
     rows = tx.hot(PLACE, rollout=rollout_id, attempt=attempt_id)
     if not rows and record.source is not None:
-        rollouts.open_trace(
+        traces.begin(
             tx,
             rollout_id,
             attempt_id=attempt_id,
@@ -194,7 +194,7 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
         scores.add_rewards(tx, rewarded, now=now)
     root = next((r for r in new if r.parent_id is None), None) if place.source is not None else None
     if root is not None:
-        rollouts.close_trace(tx, root, project=place.project, now=now)
+        traces.end(tx, root, project=place.project, now=now)
 
 
 def next_sequence_ids(tx: Tx, pairs: Iterable[tuple[str, str]], *, project: str) -> list[int]:
