@@ -144,9 +144,12 @@ def test_a_run_is_read_back_with_its_tree_agents_tools_tokens_and_reward(recorde
     assert tool.tool == "search"
     assert (model.provider, model.model) == ("acme", "m-large-2026")
     assert (model.input_tokens, model.output_tokens, model.cache_read_tokens) == (50, 7, 20)
-    assert agent.start_ns is not None and tool.start_ns is not None and tool.end_ns is not None
+    assert agent.start_ns is not None
+    assert tool.start_ns is not None
+    assert tool.end_ns is not None
     assert agent.start_ns <= tool.start_ns <= tool.end_ns
-    assert "tea" in (agent.input_preview or "") and "answer to tea" in (agent.output_preview or "")
+    assert "tea" in (agent.input_preview or "")
+    assert "answer to tea" in (agent.output_preview or "")
     run = recorded.rollout_detail(r.rollout_id)
     assert (run.status, run.input, run.mode) == (RolloutStatus.SUCCEEDED, {"task": "tea"}, "val")
     assert run.metadata == {"k": 1, "name": "first"}
@@ -185,7 +188,8 @@ def test_coroutines_streams_and_generators_keep_their_parents(recorded: Client) 
     }
     streamed = named(spans, "chat m-stream")
     assert (streamed.model, streamed.input_tokens, streamed.output_tokens) == ("m-stream-1", 3, 2)
-    assert streamed.ttft_ms is not None and streamed.ttft_ms >= 0
+    assert streamed.ttft_ms is not None
+    assert streamed.ttft_ms >= 0
     assert "Hello" in (streamed.output_preview or "")
 
 

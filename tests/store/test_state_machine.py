@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from leyden.errors import InvalidTransition
-from leyden.store import attempts, rollouts, spans, tables, workers
+from leyden.store import attempts, queue, rollouts, spans, tables, workers
 from leyden.store.opening import Store
 from leyden.store.rollouts import NewRollout
 from leyden.types import (
@@ -316,7 +316,7 @@ class Walk(RuleBasedStateMachine):
     @rule(config=configs, number=st.integers(1, 2))
     def enqueue(self, config: RolloutConfig, number: int) -> None:
         ids = [self.new_id("ro") for _ in range(number)]
-        self.run(rollouts.enqueue, [NewRollout("{}", config=config) for _ in ids], ids=ids)
+        self.run(queue.enqueue, [NewRollout("{}", config=config) for _ in ids], ids=ids)
         for rollout_id in ids:
             self.model.enqueue(rollout_id, config)
 
@@ -328,7 +328,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(worker_id=a_worker, limit=st.integers(1, 3))
     def claim(self, worker_id: str | None, limit: int) -> None:
-        found = self.run(rollouts.claim, worker_id=worker_id, lease_s=LEASE_S, limit=limit)
+        found = self.run(queue.claim, worker_id=worker_id, lease_s=LEASE_S, limit=limit)
         assert [item.rollout.rollout_id for item in found] == self.model.claim(worker_id, limit)
         for item in found:
             self.model.claimed(item.rollout.rollout_id, item.attempt.attempt_id, worker_id)

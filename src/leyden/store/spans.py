@@ -22,6 +22,7 @@ p = tables.span_payload
 t = tables.rollout
 a = tables.attempt
 bind = sa.bindparam
+RUNNING: sa.ColumnElement[str] = sa.literal_column("'running'")
 
 SUMMARY_COLUMNS = [s.c[name] for name in SpanSummary.__dataclass_fields__]
 
@@ -66,7 +67,7 @@ TOUCH_ROLLOUT = Statement(
         .values(
             span_seq=bind("seq"),
             status=sa.case(
-                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), sa.literal_column("'running'")),
+                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), RUNNING),
                 else_=t.c.status,
             ),
             deadline=sa.case(
@@ -86,9 +87,7 @@ TOUCH_ATTEMPT = Statement(
         .where(a.c.rollout_id == bind("rollout"), a.c.attempt_id == bind("attempt"))
         .values(
             last_heartbeat_time=bind("now"),
-            status=sa.case(
-                (_among(a, "preparing", "unresponsive"), sa.literal_column("'running'")), else_=a.c.status
-            ),
+            status=sa.case((_among(a, "preparing", "unresponsive"), RUNNING), else_=a.c.status),
         )
     )
 )
