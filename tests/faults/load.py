@@ -39,7 +39,11 @@ class Load:
         return request.SerializeToString()
 
     def all_span_ids(self, indices: Iterable[int] | None = None) -> set[str]:
-        return {span_id for index in (self.requests if indices is None else indices) for span_id in self.span_ids(index)}
+        return {
+            span_id
+            for index in (self.requests if indices is None else indices)
+            for span_id in self.span_ids(index)
+        }
 
     def stored(self, url: str) -> tuple[Counter[str], int]:
         """How often each span is there, and how many spans of a rollout share a sequence number with another."""

@@ -4,7 +4,9 @@ from faults.load import Load, Sender
 from faults.processes import running, until
 
 
-def test_every_acknowledged_span_survives_a_kill_and_a_full_replay_stores_each_once(database_url: str) -> None:
+def test_every_acknowledged_span_survives_a_kill_and_a_full_replay_stores_each_once(
+    database_url: str,
+) -> None:
     with running(database_url) as server:
         load = Load(server.url, requests=100, spans=50)
         sender = Sender(load, server.url)

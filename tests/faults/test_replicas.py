@@ -27,11 +27,17 @@ class Claimer(threading.Thread):
         self._http = httpx.Client(base_url=self.urls[0], timeout=30)
         while not self.ended.is_set():
             # An answer lost in flight is a claim lost in flight: the lease brings it back.
-            items = self._post("/v1/agl/queues/rollouts/dequeue", {"worker_id": self.name, "wait_seconds": 0.2}, again=False)
+            items = self._post(
+                "/v1/agl/queues/rollouts/dequeue", {"worker_id": self.name, "wait_seconds": 0.2}, again=False
+            )
             for item in items or []:
                 rollout_id, attempt_id = item["rollout_id"], item["attempt"]["attempt_id"]
                 self.claimed.append((rollout_id, attempt_id))
-                if self._post(f"/v1/agl/rollouts/{rollout_id}/attempts/{attempt_id}", {"status": "succeeded"}, again=True):
+                if self._post(
+                    f"/v1/agl/rollouts/{rollout_id}/attempts/{attempt_id}",
+                    {"status": "succeeded"},
+                    again=True,
+                ):
                     self.finished += 1
         self._http.close()
 
@@ -51,14 +57,18 @@ class Claimer(threading.Thread):
                 return None
 
 
-def test_a_replica_killed_in_the_middle_loses_no_rollout_and_finishes_none_twice(postgres_database: str) -> None:
+def test_a_replica_killed_in_the_middle_loses_no_rollout_and_finishes_none_twice(
+    postgres_database: str,
+) -> None:
     env = {"LEYDEN_LEASE_S": "4", "LEYDEN_WATCHDOG_S": "0.2"}
     with running(postgres_database, **env) as first, running(postgres_database, **env) as second:
         http = httpx.Client(base_url=second.url, timeout=60)
         ids: list[str] = []
         for _ in range(ROLLOUTS // 500):
             body = {"rollouts": [{"input": None}] * 500}
-            ids += [item["rollout_id"] for item in http.post("/v1/agl/queues/rollouts/enqueue", json=body).json()]
+            ids += [
+                item["rollout_id"] for item in http.post("/v1/agl/queues/rollouts/enqueue", json=body).json()
+            ]
         ended = threading.Event()
         pairs = [[first.url, second.url], [second.url, first.url]]
         claimers = [Claimer(pairs[n % 2], f"runner-{n}", ended) for n in range(CLAIMERS)]
@@ -74,7 +84,9 @@ def test_a_replica_killed_in_the_middle_loses_no_rollout_and_finishes_none_twice
         assert [text for claimer in claimers for text in claimer.refused] == []
         claims = Counter(rollout_id for claimer in claimers for rollout_id, _ in claimer.claimed)
         assert set(claims) <= set(ids)
-        assert sum(claims.values()) >= ROLLOUTS - CLAIMERS  # a finish may be lost in flight too, never a claim of another's
+        assert (
+            sum(claims.values()) >= ROLLOUTS - CLAIMERS
+        )  # a finish may be lost in flight too, never a claim of another's
         assert all(claimer.finished for claimer in claimers)
         left = http.post("/v1/agl/rollouts/search", json={"limit": -1}).json()["items"]
         assert sorted(item["rollout_id"] for item in left) == sorted(ids)

@@ -19,6 +19,10 @@ from leyden.errors import LeydenError, MissingExtra
 OK, FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 130, 141
 
 
+class ReaderLeft(Exception):
+    """Whoever read our output closed it (`leyden show … | head`): no error, nothing left to say."""
+
+
 class Group(click.Group):
     """A group whose commands load on first use and whose errors end in one or two lines and an exit code."""
 
@@ -46,6 +50,13 @@ class Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, doc) for name, (_, doc) in self._modules.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Raises ReaderLeft where click would make a broken pipe an error like any other."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderLeft from error
+
     def main(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         args: Sequence[str] | None = None,
@@ -65,7 +76,7 @@ class Group(click.Group):
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             return INTERRUPTED
-        except BrokenPipeError:
+        except (BrokenPipeError, ReaderLeft):
             # Python flushes stdout once more at exit; into the closed pipe that would print an error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE

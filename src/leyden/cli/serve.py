@@ -19,7 +19,7 @@ import uvicorn
 
 import leyden
 from leyden.cli.safe_text import one_line
-from leyden.errors import LeydenError
+from leyden.errors import BadInput, LeydenError
 from leyden.server.app import create_app
 from leyden.server.auth import check_bind
 from leyden.server.context import Context
@@ -28,6 +28,7 @@ from leyden.settings import Settings
 # How long running requests may take to finish after a signal.
 GRACE_S = 5
 _BACKLOG = 2048
+LEVELS = ("debug", "info", "warning", "error")
 
 
 def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
@@ -37,6 +38,7 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     try:
         settings = replace(settings, port=listening.getsockname()[1])
         _log(settings.log_level)
+        check_bind(settings)
         signal.signal(signal.SIGTERM, _stop)
         app = create_app(settings)
         _Server(_config(_with_cors(app, cors_origins)), settings, app.context).run(sockets=[listening])
@@ -50,6 +52,8 @@ def _stop(*_: object) -> NoReturn:
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to the address. Raises LeydenError that says why it cannot be had and what to do."""
+    if not 0 <= port <= 65535:
+        raise BadInput(f"{port} is no port", hint="give one from 0 to 65535; 0 takes a free one")
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -147,11 +151,12 @@ def _config(app: Any) -> uvicorn.Config:
 
 
 def _log(level: str) -> None:
-    """Log to stderr. uvicorn's own notices of starting and stopping only at debug."""
+    """Log to stderr. What libraries say about their own start and stop shows only at debug. Raises BadInput."""
+    if level.lower() not in LEVELS:
+        raise BadInput(f"{level!r} is no log level", hint=f"use {', '.join(LEVELS)}")
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    if level != "debug":
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+    if level.lower() != "debug":
+        for library in ("uvicorn", "alembic", "httpx"):
+            logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))

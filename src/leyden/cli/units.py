@@ -60,13 +60,15 @@ def _local(time: float) -> datetime:
 
 
 def count(number: int | None) -> str:
-    """`812`, `12.3k`, `4.5M`: at most five characters; nothing when it is unknown."""
+    """`812`, `9999`, `12.3k`, `4.5M`: at most six characters; nothing when it is unknown."""
     if number is None:
         return ""
-    for size, suffix in ((1_000_000_000, "G"), (1_000_000, "M"), (1000, "k")):
-        if number >= size * 9.9995 or (number >= size and suffix != "k"):
+    if number < 10_000:
+        return str(number)
+    for size, suffix in ((1000, "k"), (1_000_000, "M")):
+        if number < size * 999.95:
             return f"{number / size:.1f}{suffix}"
-    return str(number)
+    return f"{number / 1_000_000_000:.1f}G"
 
 
 def many(number: int, noun: str) -> str:

@@ -2,10 +2,8 @@
 
 import click
 
-from leyden.cli.serve import serve
+from leyden.cli.serve import LEVELS, serve
 from leyden.settings import Settings
-
-LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
 
 
 @click.command("up")
@@ -21,7 +19,11 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=Fals
     help="SQLite file or PostgreSQL URL.  [default: leyden.db in your data directory; env: LEYDEN_DB]",
 )
 @click.option("--postgres", metavar="URL", help="The same as --db, for PostgreSQL.")
-@click.option("--log-level", type=LEVELS, help="How much to log.  [default: info; env: LEYDEN_LOG_LEVEL]")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    help="How much to log.  [default: info; env: LEYDEN_LOG_LEVEL]",
+)
 def command(
     host: str | None, port: int | None, db: str | None, postgres: str | None, log_level: str | None
 ) -> None:

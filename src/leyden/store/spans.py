@@ -7,12 +7,14 @@ again changes nothing. A span of an unknown rollout is refused alone.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 
+from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollouts, scores, tables
+from leyden.store import scores, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
-from leyden.store.query import Logic, Paging, joined, paged
+from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
 
 s = tables.span
@@ -20,6 +22,7 @@ p = tables.span_payload
 t = tables.rollout
 a = tables.attempt
 bind = sa.bindparam
+RUNNING: sa.ColumnElement[str] = sa.literal_column("'running'")
 
 SUMMARY_COLUMNS = [s.c[name] for name in SpanSummary.__dataclass_fields__]
 
@@ -64,7 +67,7 @@ TOUCH_ROLLOUT = Statement(
         .values(
             span_seq=bind("seq"),
             status=sa.case(
-                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), sa.literal_column("'running'")),
+                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), RUNNING),
                 else_=t.c.status,
             ),
             deadline=sa.case(
@@ -84,9 +87,7 @@ TOUCH_ATTEMPT = Statement(
         .where(a.c.rollout_id == bind("rollout"), a.c.attempt_id == bind("attempt"))
         .values(
             last_heartbeat_time=bind("now"),
-            status=sa.case(
-                (_among(a, "preparing", "unresponsive"), sa.literal_column("'running'")), else_=a.c.status
-            ),
+            status=sa.case((_among(a, "preparing", "unresponsive"), RUNNING), else_=a.c.status),
         )
     )
 )
@@ -138,7 +139,7 @@ def _place(tx: Tx, record: SpanRecord, *, project: str, now: float, quiet_s: flo
     rollout_id, attempt_id = record.rollout_id, record.attempt_id
     rows = tx.hot(PLACE, rollout=rollout_id, attempt=attempt_id)
     if not rows and record.source is not None:
-        rollouts.open_trace(
+        traces.begin(
             tx,
             rollout_id,
             attempt_id=attempt_id,
@@ -192,7 +193,7 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
         scores.add_rewards(tx, rewarded, now=now)
     root = next((r for r in new if r.parent_id is None), None) if place.source is not None else None
     if root is not None:
-        rollouts.close_trace(tx, root, project=place.project, now=now)
+        traces.end(tx, root, project=place.project, now=now)
 
 
 def next_sequence_ids(tx: Tx, pairs: Iterable[tuple[str, str]], *, project: str) -> list[int]:
@@ -320,27 +321,22 @@ def search(
 ) -> tuple[list[SpanSummary], int]:
     """Spans across rollouts, newest first: by start time, by columns, and by text that an attribute must hold.
 
-    An attribute without a column is looked for in the payloads of the spans that the other filters leave: its key and its
-    value must both occur there.
+    An attribute is looked for in the payloads of the spans that the other filters leave, so narrow the time range.
     """
     where = [s.c.project == project, *(s.c[name] == value for name, value in equal.items())]
     if since_ns is not None:
         where.append(s.c.start_ns >= since_ns)
     if until_ns is not None:
         where.append(s.c.start_ns < until_ns)
-    select = sa.select(*SUMMARY_COLUMNS).where(*where)
+    newest = [s.c.start_ns.desc().nulls_last(), s.c.id.desc()]
     if not attributes:
-        rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.start_ns.desc(), s.c.id.desc()])
+        rows, total = paged(tx, sa.select(*SUMMARY_COLUMNS).where(*where), paging, SORTABLE, otherwise=newest)
         return [SpanSummary(*row) for row in rows], total
-    ids = [
-        row[0] for row in tx.all(sa.select(s.c.id).where(*where).order_by(s.c.start_ns.desc(), s.c.id.desc()))
-    ]
-    matching = [id_ for id_ in ids if _holds(_payloads(tx, [id_])[id_][0], attributes)]
-    page = (
-        matching[paging.offset :]
-        if paging.limit < 0
-        else matching[paging.offset : paging.offset + paging.limit]
-    )
+    check_paging(paging, [])
+    ids = [row[0] for row in tx.all(sa.select(s.c.id).where(*where).order_by(*newest))]
+    matching = _with_attributes(tx, ids, attributes)
+    end = None if paging.limit < 0 else paging.offset + paging.limit
+    page = matching[paging.offset : end]
     found = {
         row[0]: SpanSummary(*row[1:])
         for row in tx.all(sa.select(s.c.id, *SUMMARY_COLUMNS).where(s.c.id.in_(page)))
@@ -348,8 +344,30 @@ def search(
     return [found[id_] for id_ in page], len(matching)
 
 
-def _holds(raw: bytes, attributes: Sequence[tuple[str, str]]) -> bool:
-    return all(key.encode() in raw and value.encode() in raw for key, value in attributes)
+def _with_attributes(tx: Tx, ids: Sequence[int], wanted: Sequence[tuple[str, str]]) -> list[int]:
+    """Those of the spans whose attributes, on the span or its resource, equal what is wanted (compared as text).
+
+    Bytes are searched for the keys first: most payloads do not hold them, and need not be decoded.
+    """
+    keys = [key.encode() for key, _ in wanted]
+    matching: list[int] = []
+    for some in (ids[i : i + 500] for i in range(0, len(ids), 500)):
+        payloads = _payloads(tx, some)
+        likely = [id_ for id_ in some if id_ in payloads and all(key in payloads[id_][0] for key in keys)]
+        decoded = spans_json((*payloads[id_], "", "", 0) for id_ in likely)
+        matching += [
+            id_ for id_, text in zip(likely, decoded, strict=True) if _holds(orjson.loads(text), wanted)
+        ]
+    return matching
+
+
+def _holds(span: dict[str, Any], wanted: Sequence[tuple[str, str]]) -> bool:
+    known = {**span["resource"]["attributes"], **span["attributes"]}
+    return all(key in known and _as_text(known[key]) == value for key, value in wanted)
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 OF_ATTEMPT = Statement(
