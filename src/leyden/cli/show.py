@@ -29,7 +29,7 @@ _PREVIEW_CHARS = 8  # less says nothing
 _TOOL_CALLS = re.compile(r'\[\{"type":\s*"tool_call"')
 _CALLED = re.compile(r'"name":\s*"([^"]{1,100})"')
 _PIPE_WIDTH = 100
-_INPUT_CHARS = 500
+_INPUT_CHARS = 300
 
 
 @click.command("show")
