@@ -32,7 +32,7 @@ test: setup ## all tests, on SQLite and PostgreSQL (PYTEST_ARGS="-k name" for so
 bench: setup ## measure this machine; results go to bench/results/
 	$(BIN)/python -m bench
 
-compat: setup ## run Agent Lightning's own published client against a Leyden server
+compat: setup ## Agent Lightning's own client against a Leyden server (installs 800 MB)
 	$(BIN)/python -m bench.compat
 
 docs: setup ## write docs/reference/ again from the code

@@ -23,6 +23,8 @@ def main() -> None:
     report.add(
         "to the first answer, existing database", "s", again, "started_s", lower_is_better=True, bar=bar
     )
+    report.add("CPU until then, fresh database", "s", fresh, "cpu_s", lower_is_better=True)
+    report.add("CPU until then, existing database", "s", again, "cpu_s", lower_is_better=True)
     report.add("resident memory when idle", "MB", fresh, "rss_mb", lower_is_better=True)
     report.finish(args)
 

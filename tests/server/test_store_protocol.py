@@ -257,3 +257,34 @@ def test_deleting_a_rollout_makes_it_unknown(http: Any) -> None:
     rollout_id = enqueue(http)["rollout_id"]
     assert http.delete(f"/v1/agl/rollouts/{rollout_id}").status_code == 204
     assert http.get(f"/v1/agl/rollouts/{rollout_id}").status_code == 404
+
+
+def test_spans_are_found_across_rollouts_by_time_column_and_attribute(http: Any) -> None:
+    for number, attributes in enumerate(
+        [{"user.id": "42", "retry": True}, {"user.id": "421"}, {"user.id": "42", "n": 7}]
+    ):
+        rollout_id = enqueue(http)["rollout_id"]
+        attempt_id = claim(http)["attempt"]["attempt_id"]
+        span = {
+            **SPAN,
+            "rollout_id": rollout_id,
+            "attempt_id": attempt_id,
+            "span_id": f"{number:016x}",
+            "start_time": 10.0 + number,
+        }
+        http.post("/v1/agl/spans", json={**span, "attributes": {**SPAN["attributes"], **attributes}})
+
+    def found(**query: Any) -> list[str]:
+        answer = http.get("/api/spans", params=query)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["total"] == len(answer.json()["items"])
+        return [item["span_id"][-1] for item in answer.json()["items"]]
+
+    assert found() == ["2", "1", "0"]
+    assert found(attribute="user.id:42") == ["2", "0"]
+    assert found(attribute=["user.id:42", "n:7"]) == ["2"]
+    assert found(attribute="retry:true") == ["0"]
+    assert found(since_ns=11_000_000_000, until_ns=12_000_000_000) == ["1"]
+    assert found(kind="llm", since_ns=12_000_000_000) == ["2"]
+    assert found(tool="none") == []
+    assert http.get("/api/spans", params={"attribute": "no colon"}).status_code == 400

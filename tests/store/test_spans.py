@@ -135,6 +135,21 @@ def test_reward_spans_become_scores_and_the_last_primary_one_is_the_reward(store
         ]  # fmt: skip
 
 
+def test_late_spans_of_a_superseded_attempt_never_touch_the_rollout(store: Store) -> None:
+    begin(store)
+    store.writer.run(
+        lambda tx: rollouts.start_attempt(
+            tx, project="default", rollout_id="ro-1", attempt_id="at-2", worker_id=None, now=NOW
+        )
+    )
+    insert(store, make_span("ro-1", "at-1", 1))
+    with store.database.read() as tx:
+        assert rollouts.attempted(tx, "ro-1", project="default").rollout.status == "preparing"
+    insert(store, make_span("ro-1", "at-1", 2), make_span("ro-1", "at-2", 3))
+    with store.database.read() as tx:
+        assert rollouts.attempted(tx, "ro-1", project="default").rollout.status == "running"
+
+
 def test_or_between_filters_never_leaks_another_rollout(store: Store) -> None:
     begin(store)
     begin(store, "ro-2", "at-2")

@@ -18,7 +18,7 @@ from leyden.errors import BadInput, LeydenError, NotFound
 from leyden.server.auth import Guard
 from leyden.server.context import Context
 from leyden.server.hot import HotRoutes
-from leyden.server.http import Reply, Unprocessable, error_reply, unexpected_reply
+from leyden.server.http import Receive, Reply, Scope, Send, Unprocessable, error_reply, unexpected_reply
 from leyden.server.jobs import Jobs
 from leyden.server.metrics import Metered, WriterState
 from leyden.server.routes import (
@@ -40,7 +40,19 @@ HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
 ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, health]
 
 
-def create_app(settings: Settings) -> FastAPI:
+class Server:
+    """The whole server as an ASGI application. The hot routes never reach FastAPI, whose `api` serves the rest."""
+
+    def __init__(self, context: Context, api: FastAPI, registry: CollectorRegistry) -> None:
+        self.context = context
+        self.api = api
+        self._entry = Metered(Guard(HotRoutes(api, context, HOT), context), registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._entry(scope, receive, send)
+
+
+def create_app(settings: Settings) -> Server:
     """Open the database of the settings and build the server on it. The lifespan runs the jobs and closes the store.
 
     Raises what `open_store` raises: better now, in one line, than at the first request.
@@ -59,11 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
-    # Added last is reached first.
-    app.add_middleware(HotRoutes, context=context, routes=HOT)  # pyright: ignore[reportArgumentType]
-    app.add_middleware(Guard, context=context)  # pyright: ignore[reportArgumentType]
-    app.add_middleware(Metered, registry=registry)  # pyright: ignore[reportArgumentType]
-    return app
+    return Server(context, app, registry)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ A key that is given is always checked, also where none is needed: a typo must no
 """
 
 import ipaddress
+import re
 import time
 from typing import NamedTuple
 
@@ -16,10 +17,13 @@ from leyden.settings import Settings
 from leyden.store import keys
 from leyden.store.opening import open_store
 
-# How long a revoked key may still be let in by a process that has just seen it.
+# How long a key that another process revoked may still be let in by one that has just seen it.
 REMEMBER_S = 5.0
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v1/agl/health"})
-READ_BY_POST = ("/search", "/api/analyze")
+READ_BY_POST = frozenset(
+    {"/v1/agl/rollouts/search", "/v1/agl/spans/search", "/v1/agl/workers/search", "/api/analyze"}
+)
+SEARCH_ATTEMPTS = re.compile(r"/v1/agl/rollouts/[^/]+/attempts/search")
 INGEST_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics", "/v1/agl/spans", "/api/runs", "/api/scores")
 
 
@@ -69,7 +73,7 @@ def scope_needed(method: str, path: str) -> str:
     """The scope a request needs: read, ingest, run (queue, attempts, resources) or admin (keys, deleting)."""
     if path.startswith("/api/keys") or method == "DELETE":
         return "admin"
-    if method in ("GET", "HEAD", "OPTIONS") or path.endswith(READ_BY_POST):
+    if method in ("GET", "HEAD", "OPTIONS") or path in READ_BY_POST or SEARCH_ATTEMPTS.fullmatch(path):
         return "read"
     if path.startswith(INGEST_PATHS) or path == "/api/rollouts":
         return "ingest"
@@ -84,6 +88,7 @@ class Guard:
         self._context = context
         self._asks = needs_keys(context.settings)
         self._seen: dict[str, tuple[float, Caller | None]] = {}
+        context.store.writer.listeners.append(self._changed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -130,6 +135,10 @@ class Guard:
             self._seen.clear()
         self._seen[digest] = (time.monotonic(), caller)
         return caller
+
+    def _changed(self, names: set[str]) -> None:
+        if keys.CHANGED in names:
+            self._seen.clear()
 
     def _look_up(self, secret: str) -> Caller | None:
         with self._context.store.database.read() as tx:

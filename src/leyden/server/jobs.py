@@ -14,7 +14,7 @@ from leyden.store import attempts
 
 log = logging.getLogger("leyden.jobs")
 
-CHECKPOINT_S = 0.25
+CHECKPOINT_S = 1.0
 
 
 def watch(context: Context) -> int:

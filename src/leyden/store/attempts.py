@@ -201,6 +201,9 @@ def judge(watched: Watched, *, now: float, lease_s: float, quiet_s: float) -> Ve
         silent = watched.attempt_status == AttemptStatus.PREPARING and watched.last_heartbeat_time is None
         lost_worker = watched.worker_seen is not None and watched.worker_seen >= watched.start_time
         lapses = max(watched.lease_until, alive + lease_s)
+        if not silent and watched.worker_seen is not None:
+            # A worker with several attempts renews the lease of its current one only, and yet it is there for all.
+            lapses = max(lapses, watched.worker_seen + lease_s)
         if now > lapses and (silent or lost_worker):
             reason = (
                 f"no span, update or heartbeat for {lease_s:g} s after the claim"

@@ -15,6 +15,7 @@ from leyden.store.engine import Tx
 
 t = tables.key
 Scope = Literal["ingest", "read", "run", "admin"]
+CHANGED = "keys"  # the notice that some key is refused from now on
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "run", "admin")
 
 
@@ -67,6 +68,7 @@ def revoke(tx: Tx, key_id: str, *, now: float, project: str | None = None) -> Ke
     row = tx.first(sa.select(t).where(*where))
     if row is None:
         raise NotFound(f"Key {key_id} not found", hint="`leyden keys list` shows them")
+    tx.notices.add(CHANGED)
     return _row(row)
 
 

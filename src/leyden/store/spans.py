@@ -5,15 +5,16 @@ again changes nothing. A span of an unknown rollout is refused alone.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 
+from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
 from leyden.store import rollouts, scores, tables
 from leyden.store.engine import Contains, Statement, Tx
-from leyden.store.query import Logic, Paging, joined, paged
+from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
 
 s = tables.span
@@ -36,16 +37,19 @@ class Stored(NamedTuple):
 class _Place(NamedTuple):
     project: str
     status: str
-    latest: str | None
     span_seq: int
     agent: str | None
     source: str | None
     attempt_status: str | None
 
 
+def _among(table: sa.Table, *statuses: str) -> sa.ColumnElement[bool]:
+    return table.c.status.in_([sa.literal_column(f"'{status}'") for status in statuses])
+
+
 PLACE = Statement(
     lambda _: (
-        sa.select(t.c.project, t.c.status, t.c.attempt_id, t.c.span_seq, t.c.agent, t.c.source, a.c.status)
+        sa.select(t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, a.c.status)
         .select_from(
             t.outerjoin(a, sa.and_(a.c.rollout_id == t.c.rollout_id, a.c.attempt_id == bind("attempt")))
         )
@@ -53,13 +57,25 @@ PLACE = Statement(
         .with_for_update(of=t)
     )
 )
+_IS_LATEST = t.c.attempt_id == bind("attempt")
+# Decided by the row itself: one batch may hold spans of several attempts of a rollout, in any order.
 TOUCH_ROLLOUT = Statement(
     lambda _: (
         sa.update(t)
         .where(t.c.rollout_id == bind("rollout"))
         .values(
             span_seq=bind("seq"),
-            status=bind("new_status"),
+            status=sa.case(
+                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), sa.literal_column("'running'")),
+                else_=t.c.status,
+            ),
+            deadline=sa.case(
+                (
+                    sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing", "running")),
+                    sa.func.coalesce(bind("look", type_=sa.Double), t.c.deadline),
+                ),
+                else_=t.c.deadline,
+            ),
             agent=sa.func.coalesce(t.c.agent, bind("who", type_=sa.Text)),
         )
     )
@@ -68,7 +84,12 @@ TOUCH_ATTEMPT = Statement(
     lambda _: (
         sa.update(a)
         .where(a.c.rollout_id == bind("rollout"), a.c.attempt_id == bind("attempt"))
-        .values(last_heartbeat_time=bind("now"), status=bind("new_status"))
+        .values(
+            last_heartbeat_time=bind("now"),
+            status=sa.case(
+                (_among(a, "preparing", "unresponsive"), sa.literal_column("'running'")), else_=a.c.status
+            ),
+        )
     )
 )
 NEXT_SEQUENCE = Statement(
@@ -87,29 +108,30 @@ def insert(tx: Tx, records: Sequence[SpanRecord], *, project: str, now: float, q
     A trace that named no rollout gets one, which ends with its root span.
     """
     result = Stored([None] * len(records), [False] * len(records), {})
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, record in enumerate(records):
+        groups.setdefault(record[:2], []).append(i)
     places: dict[tuple[str, str], _Place] = {}
     counters: dict[str, int] = {}
-    order: list[int] = []
     # Sorted, so that two replicas lock rollouts in the same order.
-    by_attempt = sorted(range(len(records)), key=lambda i: records[i][:2])
-    for (rollout_id, attempt_id), group in groupby(by_attempt, key=lambda i: records[i][:2]):
-        indexes = list(group)
-        place = _place(tx, records[indexes[0]], project=project, now=now, quiet_s=quiet_s)
+    for key in sorted(groups):
+        place = _place(tx, records[groups[key][0]], project=project, now=now, quiet_s=quiet_s)
         if isinstance(place, str):
-            result.refused.update(dict.fromkeys(indexes, place))
+            result.refused.update(dict.fromkeys(groups[key], place))
             continue
-        places[rollout_id, attempt_id] = place
-        counter = counters.get(rollout_id, place.span_seq)
-        for i in indexes:
+        places[key] = place
+        counter = counters.get(key[0], place.span_seq)
+        for i in groups[key]:
             asked = records[i].sequence_id
             counter = counter + 1 if asked is None else max(counter, asked)
             result.sequence_ids[i] = counter if asked is None else asked
-        counters[rollout_id] = counter
-        order.extend(indexes)
-    if not order:
-        return result
-    _write(tx, records, order, result, project=project)
-    _touch(tx, records, order, result, places, counters, now=now)
+        counters[key[0]] = counter
+    if places:
+        _write(tx, records, result, project=project)
+        for key, place in places.items():
+            new = [records[i] for i in groups[key] if result.is_new[i]]
+            if new:
+                _touch(tx, new, place, counter=counters[key[0]], now=now)
     return result
 
 
@@ -136,12 +158,16 @@ def _place(tx: Tx, record: SpanRecord, *, project: str, now: float, quiet_s: flo
     return _Place(*rows[0])
 
 
-def _write(tx: Tx, records: Sequence[SpanRecord], order: list[int], result: Stored, *, project: str) -> None:
+DERIVED = slice(SpanRecord._fields.index("sequence_id") + 1, SpanRecord._fields.index("encoding"))
+
+
+def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: str) -> None:
+    """Put rows and payloads into their tables; marks in `result` which spans are new."""
+    order = [i for i, sequence_id in enumerate(result.sequence_ids) if sequence_id is not None]
     ids = tx.next_ids(s, len(order))
     rows = [
-        (id_, project, r[0], r[1], result.sequence_ids[i], *r[3:DERIVED_END])
+        (id_, project, *records[i][:2], result.sequence_ids[i], *records[i][DERIVED])
         for id_, i in zip(ids, order, strict=True)
-        for r in (records[i],)
     ]
     fresh = tx.insert_new(s, rows)
     payloads: list[tuple[int, str, bytes]] = []
@@ -153,35 +179,22 @@ def _write(tx: Tx, records: Sequence[SpanRecord], order: list[int], result: Stor
         tx.insert_new(p, payloads)
 
 
-DERIVED_END = SpanRecord._fields.index("encoding")
-
-
-def _touch(
-    tx: Tx, records: Sequence[SpanRecord], order: list[int], result: Stored, places: dict[tuple[str, str], _Place],
-    counters: dict[str, int], *, now: float,
-) -> None:  # fmt: skip
-    """Let rollouts and attempts know of their new spans. A batch of duplicates changes nothing."""
-    for (rollout_id, attempt_id), group in groupby(order, key=lambda i: records[i][:2]):
-        new = [records[i] for i in group if result.is_new[i]]
-        if not new:
-            continue
-        place = places[rollout_id, attempt_id]
-        is_latest = place.latest == attempt_id
-        status = "running" if is_latest and place.status in ("preparing", "requeuing") else place.status
-        attempt_status = (
-            "running" if place.attempt_status in ("preparing", "unresponsive") else place.attempt_status
-        )
-        agent = None if place.agent is not None else next((r.agent for r in new if r.agent is not None), None)
-        tx.hot(TOUCH_ROLLOUT, rollout=rollout_id, seq=counters[rollout_id], new_status=status, who=agent)
-        tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, new_status=attempt_status, now=now)
-        if place.status == "requeuing" and status == "running":
-            tx.run(sa.update(t).where(t.c.rollout_id == rollout_id).values(deadline=now))
-        if any(r.scores for r in new):
-            scores.add_rewards(tx, [r for r in new if r.scores], now=now)
-        if place.source is not None:
-            root = next((r for r in new if r.parent_id is None), None)
-            if root is not None:
-                rollouts.close_trace(tx, root, project=place.project, now=now)
+def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:
+    """Let a rollout and its attempt know of their new spans. Those of a superseded attempt never move the rollout."""
+    rollout_id, attempt_id = new[0][:2]
+    agent = None if place.agent is not None else next((r.agent for r in new if r.agent is not None), None)
+    # Back to life: the watchdog had stopped looking.
+    revived = place.status == "requeuing" or place.attempt_status == "unresponsive"
+    tx.hot(
+        TOUCH_ROLLOUT, rollout=rollout_id, attempt=attempt_id, seq=counter, look=now if revived else None, who=agent
+    )  # fmt: skip
+    tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, now=now)
+    rewarded = [record for record in new if record.scores]
+    if rewarded:
+        scores.add_rewards(tx, rewarded, now=now)
+    root = next((r for r in new if r.parent_id is None), None) if place.source is not None else None
+    if root is not None:
+        rollouts.close_trace(tx, root, project=place.project, now=now)
 
 
 def next_sequence_ids(tx: Tx, pairs: Iterable[tuple[str, str]], *, project: str) -> list[int]:
@@ -309,27 +322,22 @@ def search(
 ) -> tuple[list[SpanSummary], int]:
     """Spans across rollouts, newest first: by start time, by columns, and by text that an attribute must hold.
 
-    An attribute without a column is looked for in the payloads of the spans that the other filters leave: its key and its
-    value must both occur there.
+    An attribute is looked for in the payloads of the spans that the other filters leave, so narrow the time range.
     """
     where = [s.c.project == project, *(s.c[name] == value for name, value in equal.items())]
     if since_ns is not None:
         where.append(s.c.start_ns >= since_ns)
     if until_ns is not None:
         where.append(s.c.start_ns < until_ns)
-    select = sa.select(*SUMMARY_COLUMNS).where(*where)
+    newest = [s.c.start_ns.desc().nulls_last(), s.c.id.desc()]
     if not attributes:
-        rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.start_ns.desc(), s.c.id.desc()])
+        rows, total = paged(tx, sa.select(*SUMMARY_COLUMNS).where(*where), paging, SORTABLE, otherwise=newest)
         return [SpanSummary(*row) for row in rows], total
-    ids = [
-        row[0] for row in tx.all(sa.select(s.c.id).where(*where).order_by(s.c.start_ns.desc(), s.c.id.desc()))
-    ]
-    matching = [id_ for id_ in ids if _holds(_payloads(tx, [id_])[id_][0], attributes)]
-    page = (
-        matching[paging.offset :]
-        if paging.limit < 0
-        else matching[paging.offset : paging.offset + paging.limit]
-    )
+    check_paging(paging, [])
+    ids = [row[0] for row in tx.all(sa.select(s.c.id).where(*where).order_by(*newest))]
+    matching = _with_attributes(tx, ids, attributes)
+    end = None if paging.limit < 0 else paging.offset + paging.limit
+    page = matching[paging.offset : end]
     found = {
         row[0]: SpanSummary(*row[1:])
         for row in tx.all(sa.select(s.c.id, *SUMMARY_COLUMNS).where(s.c.id.in_(page)))
@@ -337,8 +345,30 @@ def search(
     return [found[id_] for id_ in page], len(matching)
 
 
-def _holds(raw: bytes, attributes: Sequence[tuple[str, str]]) -> bool:
-    return all(key.encode() in raw and value.encode() in raw for key, value in attributes)
+def _with_attributes(tx: Tx, ids: Sequence[int], wanted: Sequence[tuple[str, str]]) -> list[int]:
+    """Those of the spans whose attributes, on the span or its resource, equal what is wanted (compared as text).
+
+    Bytes are searched for the keys first: most payloads do not hold them, and need not be decoded.
+    """
+    keys = [key.encode() for key, _ in wanted]
+    matching: list[int] = []
+    for some in (ids[i : i + 500] for i in range(0, len(ids), 500)):
+        payloads = _payloads(tx, some)
+        likely = [id_ for id_ in some if id_ in payloads and all(key in payloads[id_][0] for key in keys)]
+        decoded = spans_json((*payloads[id_], "", "", 0) for id_ in likely)
+        matching += [
+            id_ for id_, text in zip(likely, decoded, strict=True) if _holds(orjson.loads(text), wanted)
+        ]
+    return matching
+
+
+def _holds(span: dict[str, Any], wanted: Sequence[tuple[str, str]]) -> bool:
+    known = {**span["resource"]["attributes"], **span["attributes"]}
+    return all(key in known and _as_text(known[key]) == value for key, value in wanted)
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 OF_ATTEMPT = Statement(

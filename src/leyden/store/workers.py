@@ -98,9 +98,15 @@ def sync(
     attempt_id: str,
     now: float,
 ) -> None:
-    """Follow an attempt of the worker that entered `status`: ended → idle, gone silent or timed out → unknown, else busy."""
+    """Follow an attempt of the worker that entered `status`: ended → idle, gone silent or timed out → unknown, else busy.
+
+    The end of an attempt leaves a worker alone that works on another one by now: its heartbeats belong to that.
+    """
     if status in (AttemptStatus.PREPARING, AttemptStatus.RUNNING):
         busy(tx, project=project, worker_id=worker_id, rollout_id=rollout_id, attempt_id=attempt_id, now=now)
+        return
+    known = get(tx, worker_id, project=project)
+    if known is not None and known.current_attempt_id not in (None, attempt_id):
         return
     ended = status in (AttemptStatus.SUCCEEDED, AttemptStatus.FAILED)
     tx.hot(

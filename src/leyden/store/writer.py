@@ -54,6 +54,7 @@ class Writer:
         self.listeners: list[Listener] = []
         self.committed = 0
         self.groups = 0
+        self._copied = 0
         self._max_pending = max_pending
         self._max_bytes = max_pending_bytes
         self._small: deque[_Waiting] = deque()
@@ -93,9 +94,14 @@ class Writer:
     def checkpoint(self) -> int:
         """Copy SQLite's write-ahead log into the file, off the writer; frames left in the log. For a background thread.
 
+        Nothing happens when nothing was committed since.
+
         When much was written meanwhile the writer copies the small rest itself between two groups: only a log that is
         copied whole starts again from its beginning instead of growing.
         """
+        if self.groups == self._copied:
+            return 0
+        self._copied = self.groups
         left = self.database.checkpoint()
         if left > LOG_FRAMES:
             future: Future[int] = Future()
@@ -158,7 +164,7 @@ class Writer:
             with self.database.begin() as tx:
                 for waiting in group:
                     assert waiting.change is not None
-                    outcomes.append(self._one(tx, waiting.change))
+                    outcomes.append(self._one(tx, waiting.change, alone=len(group) == 1))
                     notices |= tx.notices
                     tx.notices.clear()
         except Exception as error:
@@ -168,7 +174,8 @@ class Writer:
                 for waiting in group:
                     self._commit([waiting])
                 return
-            log.warning("commit failed: %s", failure)
+            if not isinstance(error, LeydenError):
+                log.error("a write failed", exc_info=error)
             self._answer(group, [(None, failure)] * len(group))
             return
         self.committed += len(group)
@@ -185,7 +192,9 @@ class Writer:
             left, error = 0, failure
         self._answer(asked, [(left, error)] * len(asked))
 
-    def _one(self, tx: Tx, change: Change) -> tuple[Any, BaseException | None]:
+    def _one(self, tx: Tx, change: Change, *, alone: bool) -> tuple[Any, BaseException | None]:
+        if alone:  # the transaction is its savepoint
+            return change(tx), None
         try:
             with tx.savepoint():
                 return change(tx), None
