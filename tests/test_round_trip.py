@@ -21,20 +21,14 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import leyden
-from leyden import errors
 from leyden.sdk import config
 from leyden.sdk.client import Client
 from leyden.sdk.trace import bind
 from leyden.settings import Settings
 from leyden.types import (
-    LLM,
-    AttemptedRollout,
     AttemptStatus,
-    EnqueueRollout,
-    RolloutConfig,
     RolloutStatus,
     SpanSummary,
-    WorkerStatus,
 )
 
 
@@ -150,9 +144,12 @@ def test_a_run_is_read_back_with_its_tree_agents_tools_tokens_and_reward(recorde
     assert tool.tool == "search"
     assert (model.provider, model.model) == ("acme", "m-large-2026")
     assert (model.input_tokens, model.output_tokens, model.cache_read_tokens) == (50, 7, 20)
-    assert agent.start_ns is not None and tool.start_ns is not None and tool.end_ns is not None
+    assert agent.start_ns is not None
+    assert tool.start_ns is not None
+    assert tool.end_ns is not None
     assert agent.start_ns <= tool.start_ns <= tool.end_ns
-    assert "tea" in (agent.input_preview or "") and "answer to tea" in (agent.output_preview or "")
+    assert "tea" in (agent.input_preview or "")
+    assert "answer to tea" in (agent.output_preview or "")
     run = recorded.rollout_detail(r.rollout_id)
     assert (run.status, run.input, run.mode) == (RolloutStatus.SUCCEEDED, {"task": "tea"}, "val")
     assert run.metadata == {"k": 1, "name": "first"}
@@ -191,7 +188,8 @@ def test_coroutines_streams_and_generators_keep_their_parents(recorded: Client) 
     }
     streamed = named(spans, "chat m-stream")
     assert (streamed.model, streamed.input_tokens, streamed.output_tokens) == ("m-stream-1", 3, 2)
-    assert streamed.ttft_ms is not None and streamed.ttft_ms >= 0
+    assert streamed.ttft_ms is not None
+    assert streamed.ttft_ms >= 0
     assert "Hello" in (streamed.output_preview or "")
 
 
@@ -407,8 +405,7 @@ def run_child(url: str, name: str, tmp_path: Path) -> str:
 def stored(client: Client) -> dict[str, tuple[str, int, float | None]]:
     """Status, number of spans and reward of each run, by its task."""
     return {
-        run.input["task"]: (run.status, run.spans, run.reward)
-        for run in client.list_rollouts(limit=-1).items
+        run.input["task"]: (run.status, run.spans, run.reward) for run in client.list_rollouts(limit=-1).items
     }
 
 
