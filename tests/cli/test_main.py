@@ -1,6 +1,5 @@
 """How every command begins and ends: help, missing packages, errors, pipes."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,21 +10,20 @@ import click
 import pytest
 
 import leyden as package
+from cli.program import LEYDEN, environment
 from cli.runs import run, span
 from leyden.cli.agl import main as agl
 from leyden.cli.main import main
 
 HEAVY = ("alembic", "fastapi", "rich", "sqlalchemy", "starlette", "uvicorn")
-SOURCE = str(Path(package.__file__).parent.parent)
 
 
-def program(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": SOURCE, **environment}
+def program(code: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *words],
         capture_output=True,
         text=True,
-        env=env,
+        env=environment(**more),
         timeout=60,
         check=False,
     )
@@ -199,9 +197,12 @@ def test_a_defect_is_one_line_and_its_traceback_is_a_setting_away(
 
 def test_a_reader_that_leaves_ends_the_command_quietly(stored: Callable[..., None]) -> None:
     stored(run("ro-1", *(span("ro-1", f"{i:016x}", name="x" * 200) for i in range(2000))))
-    code = "from leyden.cli.main import main; main(['show', 'ro-1'])"
     shown = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*LEYDEN, "show", "ro-1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
     )
     assert shown.stdout is not None
     assert shown.stderr is not None

@@ -162,7 +162,7 @@ def _lines(branch: Branch, width: int, *, cut: bool) -> Iterable[Text]:
     left.append(_tokens(span).rjust(_TOKENS), style="dim")
     left.rstrip()
     yield left
-    if span.status == "error":
+    if span.status == "error" or span.error_type:  # some tools report an error in what they return
         line = Text()
         line.append(f"{branch.below}   ", style="dim")
         line.append(
