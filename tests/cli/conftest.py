@@ -77,8 +77,11 @@ class Program(NamedTuple):
     def stop(self, signal: int) -> Said:
         """Send a signal and wait for the end."""
         self.process.send_signal(signal)
-        out, err = self.process.communicate(timeout=30)
-        return Said(self.process.returncode, self.first + out, err)
+        # Not `communicate`: it would miss what was read ahead with the first line.
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        out, err = self.process.stdout.read(), self.process.stderr.read()
+        return Said(self.process.wait(30), self.first + out, err)
 
 
 @pytest.fixture

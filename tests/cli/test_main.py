@@ -15,6 +15,8 @@ from cli.runs import run, span
 from leyden.cli.agl import main as agl
 from leyden.cli.main import main
 
+# click keeps the help option that a command was first asked for: ask as the program does.
+SETTINGS: dict[str, Any] = main.context_settings
 HEAVY = ("alembic", "fastapi", "rich", "sqlalchemy", "starlette", "uvicorn")
 
 
@@ -77,7 +79,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=[" ".join(path) for path, _ in EVERY])
 def test_every_help_explains_itself_with_an_example(path: tuple[str, ...], command: click.Command) -> None:
-    ctx = click.Context(command, info_name=" ".join(path))
+    ctx = click.Context(command, info_name=" ".join(path), **SETTINGS)
     text = command.get_help(ctx)
     assert f"  {' '.join(path)}" in text.split("Example")[1]
     lines = text.splitlines()
@@ -89,7 +91,7 @@ def test_every_example_in_a_help_parses(
     path: tuple[str, ...], command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = click.Context(command).command.help or ""
+    text = command.help or ""
     for line in text.splitlines():
         words = line.split("&&")[0].split()
         if words[:1] not in (["leyden"], ["agl"]) or len(words) < 2 or words[0] != path[0]:
@@ -107,7 +109,7 @@ def _parse(group: click.Group, words: list[str]) -> None:
         _parse(command, words[1:])
         return
     Path("runs").mkdir(exist_ok=True)  # the path of an example is the reader's
-    command.make_context(words[0], words[1:])
+    command.make_context(words[0], words[1:], **SETTINGS)
 
 
 def test_the_version_is_one_line(leyden: Callable[..., Any]) -> None:
