@@ -427,3 +427,259 @@ def test_what_was_recorded_while_the_server_was_away_arrives_once_with_the_next_
         run_child(url, "third", tmp_path)
         assert stored(client) == whole | {"third": ("succeeded", 2, 1.0)}
         assert not list((tmp_path / "spool").glob("*/*/*.seg"))
+
+
+# ── Every call of the client, on the real application ────────────────────────────────────────────────────────────
+
+
+def span_json(rollout_id: str, attempt_id: str, number: int, **more: Any) -> dict[str, Any]:
+    """A finished tool call in the store protocol's JSON."""
+    return {
+        "rollout_id": rollout_id,
+        "attempt_id": attempt_id,
+        "sequence_id": number,
+        "trace_id": f"{7:032x}",
+        "span_id": f"{number:016x}",
+        "parent_id": None,
+        "name": "execute_tool look",
+        "status": {"status_code": "OK", "description": None},
+        "attributes": {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look", "n": number},
+        "events": [],
+        "links": [],
+        "start_time": 1_800_000_000.0 + number,
+        "end_time": 1_800_000_000.5 + number,
+        "context": None,
+        "parent": None,
+        "resource": {"attributes": {}, "schema_url": ""},
+        **more,
+    }
+
+
+def test_calls_of_the_queue_hand_out_work_in_order_and_once(client: Client) -> None:
+    first = client.enqueue({"t": 1}, mode="train", metadata={"a": 1}, idempotency_key="k")
+    again = client.enqueue({"t": 1}, idempotency_key="k")
+    assert again.rollout_id == first.rollout_id
+    many = client.enqueue_many([EnqueueRollout(input=2), {"input": 3, "mode": "test"}])
+    assert [item.input for item in many] == [2, 3]
+    claimed = client.dequeue("w", limit=2)
+    assert [c.rollout_id for c in claimed] == [first.rollout_id, many[0].rollout_id]
+    assert [c.attempt.sequence_id for c in claimed] == [1, 1]
+    assert [c.input for c in client.dequeue("w", wait_seconds=0.2)] == [3]
+    began = time.monotonic()
+    assert client.dequeue("w", wait_seconds=0.2) == []
+    assert time.monotonic() - began >= 0.19
+
+
+def test_calls_of_rollouts_start_change_end_find_and_delete(client: Client) -> None:
+    made = client.start_rollout({"t": 1}, mode="val", metadata={"a": 1}, worker_id="w")
+    assert (made.status, made.attempt.worker_id) == (RolloutStatus.PREPARING, "w")
+    assert client.register_rollout("ro-mine", "at-mine", input="x", start_time=5.0).start_time == 5.0
+    assert client.register_rollout("ro-mine", "at-other", input="y").attempt.attempt_id == "at-mine"
+    queued = client.enqueue("q", config=RolloutConfig(max_attempts=2, timeout_seconds=9.0))
+    found = client.rollouts(rollout_id_in=[made.rollout_id, "ro-mine", queued.rollout_id])
+    assert found.total == 3
+    assert [type(item) for item in found.items].count(AttemptedRollout) == 2
+    assert client.rollouts(status_in=[]).items == []
+    assert client.rollouts(rollout_id_contains="mine", mode_in=["train"], filter_logic="or").total == 1
+    newest = client.rollouts(sort_by="start_time", sort_order="desc", limit=1)
+    assert (newest.total, len(newest.items)) == (3, 1)
+    changed = client.update_rollout(queued.rollout_id, input=[1], mode="test", metadata=None)
+    assert (changed.input, changed.mode, changed.config.timeout_seconds) == ([1], "test", 9.0)
+    assert client.update_rollout(queued.rollout_id, mode=None).mode is None
+    gone = client.update_rollout(made.rollout_id, status="cancelled", failure_reason="enough")
+    assert (gone.status, gone.failure_reason) == (RolloutStatus.CANCELLED, "enough")
+    assert [r.rollout_id for r in client.wait([made.rollout_id, "ro-nobody"], 5)] == [made.rollout_id]
+    assert client.wait([queued.rollout_id], 0) == []
+    client.delete_rollout(made.rollout_id)
+    with pytest.raises(errors.NotFound):
+        client.rollout(made.rollout_id)
+
+
+def test_calls_of_attempts_retry_heartbeat_and_end(client: Client) -> None:
+    made = client.start_rollout("x")
+    assert client.latest_attempt("ro-nobody") is None
+    client.heartbeat(made.rollout_id)
+    beaten = client.latest_attempt(made.rollout_id)
+    assert beaten is not None
+    assert abs((beaten.last_heartbeat_time or 0) - time.time()) < 60
+    client.update_attempt(made.rollout_id, made.attempt.attempt_id, status="failed", failure_reason="first")
+    assert client.rollout(made.rollout_id).failure_reason == "first"
+    second = client.start_attempt(made.rollout_id, worker_id="w")
+    assert second.attempt.sequence_id == 2
+    done = client.update_attempt(made.rollout_id, status=AttemptStatus.SUCCEEDED, metadata={"m": 1})
+    assert (done.attempt_id, done.metadata) == (second.attempt.attempt_id, {"m": 1})
+    assert [a.status for a in client.attempts(made.rollout_id).items] == ["failed", "succeeded"]
+    assert client.attempts(made.rollout_id, sort_order="desc", limit=1).items[0].sequence_id == 2
+    with pytest.raises(errors.InvalidTransition):
+        client.update_attempt(made.rollout_id, status="running")
+
+
+def test_calls_of_runs_list_filter_and_import(client: Client) -> None:
+    run = {
+        "rollout_id": "ro-file", "attempt_id": "at-file", "input": "imported tea", "status": "failed", "start_time": 10.0,
+        "end_time": 12.0, "metadata": {"source": "file"}, "spans": [span_json("ro-file", "at-file", 1)], "reward": 0.5,
+        "failure_reason": "burnt", "mode": "test",
+    }  # fmt: skip
+    assert client.import_runs([run]) == {"imported": 1, "unchanged": 0, "spans": 1, "rejected": []}
+    assert client.import_runs([run])["unchanged"] == 1
+    client.start_rollout("other", mode="train")
+    by_status, by_mode = client.list_rollouts(status="failed"), client.list_rollouts(mode="train")
+    assert [item.rollout_id for item in by_status.items] == ["ro-file"]
+    assert [item.input for item in by_mode.items] == ["other"]
+    assert client.list_rollouts(q="tea", until=11.0, since=9.0).total == 1
+    assert client.list_rollouts(limit=1, offset=1).items[0].rollout_id == "ro-file"
+    detail = client.rollout_detail("ro-file")
+    assert (detail.input, detail.start_time) == ("imported tea", 10.0)
+    assert (detail.duration_s, detail.reward, detail.source) == (2.0, 0.5, "file")
+    assert detail.failure_reason == "burnt"
+    with pytest.raises(errors.NotFound):
+        client.rollout_detail("ro-nobody")
+
+
+def test_calls_of_spans_write_query_and_find(client: Client) -> None:
+    made = client.start_rollout("x")
+    ids = (made.rollout_id, made.attempt.attempt_id)
+    one = client.add_span(span_json(*ids, 1, mine="kept"))
+    assert one is not None
+    assert (one.model_extra or {})["mine"] == "kept"
+    assert client.add_span(one) is None
+    answers = client.add_spans([one, span_json(*ids, 2), span_json(*ids, 3, name="other")])
+    assert [answer and answer.sequence_id for answer in answers] == [None, 2, 3]
+    assert client.next_sequence_id(*ids) == 4
+    with pytest.raises(errors.NotFound):
+        client.add_span(span_json("ro-nobody", "at-1", 1))
+    assert [s.sequence_id for s in client.spans(ids[0]).items] == [1, 2, 3]
+    assert client.spans(ids[0], attempt_id="latest", name="other").total == 1
+    assert client.spans(ids[0], name_contains="look", span_id=f"{3:016x}", filter_logic="or").total == 3
+    assert [s.sequence_id for s in client.spans(ids[0], sort_by="start_time", sort_order="desc").items] == [
+        3,
+        2,
+        1,
+    ]
+    assert client.spans("ro-nobody").items == []
+    assert client.span(*ids, f"{2:016x}").attributes["n"] == 2
+    with pytest.raises(errors.NotFound):
+        client.span(*ids, "nobody")
+    page = client.span_summaries(ids[0], attempt_id=ids[1], limit=1, offset=1)
+    assert (page.total, page.items[0].sequence_id, page.items[0].tool) == (3, 2, "look")
+    assert client.find_spans(tool="look", attributes={"n": 2}).total == 1
+    since, until = 1_800_000_002 * 10**9, 1_800_000_003 * 10**9
+    found = client.find_spans(kind="tool", status="ok", since_ns=since, until_ns=until)
+    assert [s.sequence_id for s in found.items] == [2]
+    with pytest.raises(errors.BadInput):
+        client.find_spans(attributes=["no colon"])
+
+
+def test_one_refused_span_of_a_list_is_named_and_the_rest_is_kept(client: Client) -> None:
+    made = client.start_rollout("x")
+    ids = (made.rollout_id, made.attempt.attempt_id)
+    with pytest.raises(errors.NotFound, match="1 of 3 spans were refused: Rollout ro-nobody"):
+        client.add_spans([span_json(*ids, 1), span_json("ro-nobody", "at-1", 2), span_json(*ids, 3)])
+    assert [s.sequence_id for s in client.spans(ids[0]).items] == [1, 3]
+
+
+def test_a_trace_export_is_passed_on_as_it_is(client: Client) -> None:
+    answer = client.export_otlp(b'{"resourceSpans":[]}', "application/json")
+    assert answer.status == 200
+    with pytest.raises(errors.LeydenError):
+        client.export_otlp(b"\xff\xff")
+
+
+def test_calls_of_resources_version_and_find(client: Client) -> None:
+    assert client.latest_resources() is None
+    assert client.get_resources("rs-nobody") is None
+    first = client.add_resources({"main": LLM(endpoint="http://x", model="m")})
+    named = client.update_resources("prompts", {"p": {"resource_type": "prompt_template", "template": "t {x}", "engine": "f-string"}})  # fmt: skip
+    assert (first.version, named.version) == (1, 1)
+    second = client.update_resources("prompts", {"main": LLM(endpoint="http://y", model="m2")})
+    assert second.version == 2
+    latest = client.latest_resources()
+    assert latest is not None
+    assert latest.resources["main"] == LLM(endpoint="http://y", model="m2")
+    assert client.get_resources("prompts") == latest
+    assert [r.resources_id for r in client.resources().items] == [first.resources_id, "prompts"]
+    assert client.resources(resources_id_contains="prom", limit=1).total == 1
+    assert client.start_rollout("x").resources_id == "prompts"
+
+
+def test_calls_of_workers_beat_and_find(client: Client) -> None:
+    assert client.worker("w") is None
+    assert client.update_worker("w", heartbeat_stats={"cpu": 0.5}).heartbeat_stats == {"cpu": 0.5}
+    assert client.update_worker("w").heartbeat_stats == {"cpu": 0.5}
+    client.enqueue("x")
+    [claimed] = client.dequeue("w")
+    worker = client.worker("w")
+    assert worker is not None
+    assert (worker.status, worker.current_rollout_id) == (WorkerStatus.BUSY, claimed.rollout_id)
+    client.update_worker("idle-1")
+    assert [w.worker_id for w in client.workers(status_in=["busy"]).items] == ["w"]
+    assert client.workers(worker_id_contains="idle", sort_by="worker_id", limit=5).total == 1
+
+
+def test_calls_of_findings_measure_keep_and_judge(recorded: Client) -> None:
+    for _ in range(4):
+        with pytest.raises(OutOfCheese), leyden.rollout("x"):
+            fridge()
+    assert leyden.flush(30)
+    dry = recorded.analyze(save=False)
+    assert dry["findings"]
+    assert recorded.findings().items == []
+    report = recorded.analyze()
+    page = recorded.findings(limit=10)
+    assert {f.fingerprint for f in page.items} == {f["fingerprint"] for f in report["findings"]}
+    [broken] = [f for f in page.items if f.kind == "tool_failure"]
+    assert (broken.tool, broken.impact.runs) == ("fridge", 4)
+    shown = recorded.span(*broken.evidence[0])
+    assert shown.name == "execute_tool fridge"
+    assert recorded.finding(broken.fingerprint) == broken
+    assert recorded.set_finding_status(broken.fingerprint, "accepted").status == "accepted"
+    assert [f.fingerprint for f in recorded.findings(status="accepted").items] == [broken.fingerprint]
+    assert recorded.analyze(rollout_ids=[])["findings"] == []
+    with pytest.raises(errors.NotFound):
+        recorded.finding("nobody")
+
+
+def test_calls_of_scores_keep_and_list(client: Client) -> None:
+    made = client.start_rollout("x")
+    score = {"rollout_id": made.rollout_id, "name": "human", "value": 0.5, "source": "human", "time": 7.0}
+    client.add_scores([score])
+    [kept] = client.scores(made.rollout_id)
+    assert (kept.name, kept.value, kept.source, kept.time) == ("human", 0.5, "human", 7.0)
+    with pytest.raises(errors.NotFound):
+        client.scores("ro-nobody")
+    with pytest.raises(errors.NotFound):
+        client.add_scores([score | {"rollout_id": "ro-nobody"}])
+
+
+def test_calls_of_keys_and_health_answer(client: Client) -> None:
+    made = client.create_key("ci", scopes=["ingest"], project="other")
+    assert made["key"].startswith("lk_")
+    every = client.keys()
+    [listed] = [key for key in every if key["id"] == made["id"]]
+    assert (listed["name"], listed["project"], listed["scopes"]) == ("ci", "other", ["ingest"])
+    assert "key" not in listed
+    client.revoke_key(made["id"])
+    with pytest.raises(errors.NotFound):
+        client.revoke_key("nobody")
+    client.start_rollout("x")
+    assert client.info()["counts"] == {"rollouts": 1, "attempts": 1, "spans": 0}
+    assert client.info()["version"] == leyden.__version__
+    assert client.statistics()["total_rollouts"] == 1
+    assert client.health() == {"status": "ok"}
+
+
+def test_a_key_decides_where_a_record_goes_and_what_may_be_asked(remote: Client) -> None:
+    leyden.shutdown()
+    secret = remote.create_key("agent", scopes=["ingest", "run"], project="other")["key"]
+    reader = remote.create_key("reader", scopes=["read"], project="other")["key"]
+    leyden.init(remote.url, api_key=secret, flush_s=600.0)
+    with leyden.rollout("x") as r:
+        plan("tea")
+    assert leyden.flush(30)
+    with Client(remote.url, key=reader) as there:
+        assert there.rollout_detail(r.rollout_id).spans == 3
+        with pytest.raises(errors.Forbidden):
+            there.enqueue("x")
+    with Client(remote.url, key="lk_nobody") as nobody, pytest.raises(errors.Unauthorized):
+        nobody.rollouts()
+    assert remote.list_rollouts().total == 0

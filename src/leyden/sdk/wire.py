@@ -201,9 +201,23 @@ def error_of(answer: Answer) -> LeydenError | None:
         body: Any = json.loads(answer.body)
     except ValueError:
         body = None
+    told = error_in(body)
+    if told is not None and told.code != LeydenError.code:
+        return told
+    kind = _STATUSES.get(answer.status, LeydenError)
+    if told is not None:
+        return kind(told.message, told.hint)
+    detail: Any = cast(dict[str, Any], body).get("detail") if isinstance(body, dict) else None
+    message = detail or f"The server answered {answer.status}"
+    return kind(message if isinstance(message, str) else json.dumps(message))
+
+
+def error_in(body: Any) -> LeydenError | None:
+    """The error that a piece of JSON tells of, `{"error": {"code", "message", "hint"}}`, or None when it tells of none."""
     fields = cast(dict[str, Any], body) if isinstance(body, dict) else {}
     error = fields.get("error")
-    told = cast(dict[str, Any], error) if isinstance(error, dict) else {}
-    kind = _CODES.get(str(told.get("code"))) or _STATUSES.get(answer.status, LeydenError)
-    message = told.get("message") or fields.get("detail") or f"The server answered {answer.status}"
-    return kind(message if isinstance(message, str) else json.dumps(message), told.get("hint"))
+    if not isinstance(error, dict):
+        return None
+    told = cast(dict[str, Any], error)
+    kind = _CODES.get(str(told.get("code")), LeydenError)
+    return kind(str(told.get("message") or "The server gave no reason"), told.get("hint"))

@@ -304,12 +304,15 @@ class Database:
         self._forget_if_cut(tx)
 
     def checkpoint(self) -> int:
-        """Copy the write-ahead log into the SQLite file from another connection; frames left in the log. 0 elsewhere."""
+        """Copy SQLite's write-ahead log into the file from another connection; pages the log holds. 0 elsewhere.
+
+        The log starts again from its beginning only when a write finds all of it copied.
+        """
         if not self.is_sqlite or self._shared is not None:
             return 0
         with translated(self.label), self.readers.connect() as connection:
-            _busy, frames, moved = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
-            return max(0, frames - moved)
+            _busy, pages, _copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+            return max(0, pages)
 
     def close(self) -> None:
         """Close every connection."""

@@ -191,8 +191,9 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
     rewarded = [record for record in new if record.scores]
     if rewarded:
         scores.add_rewards(tx, rewarded, now=now)
-    root = next((r for r in new if r.parent_id is None), None) if place.source is not None else None
-    if root is not None:
+    # An imported run has a source too, but told its times and input itself: only the root of a trace without a rollout says them.
+    root = next((r for r in new if r.parent_id is None and r.source is not None), None)
+    if root is not None and place.source is not None:
         traces.end(tx, root, project=place.project, now=now)
 
 

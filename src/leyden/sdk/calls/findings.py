@@ -48,5 +48,5 @@ class FindingCalls(Calls):
         self.request("POST", f"{API}/scores", body=plain(scores))
 
     def scores(self, rollout_id: str) -> list[Score]:
-        """The scores of a rollout."""
+        """The scores of a rollout, oldest first. Raises NotFound."""
         return read(list[Score], self.request("GET", f"{API}/rollouts/{part(rollout_id)}/scores"))

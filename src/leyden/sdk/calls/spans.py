@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from leyden.sdk.calls.base import AGL, API, Calls, part, plain, present, read, read_optional, read_page
-from leyden.sdk.wire import Answer, error_of
+from leyden.sdk.wire import Answer, error_in, error_of
 from leyden.types import Page, Span, SpanSummary
 
 
@@ -17,9 +17,19 @@ class SpanCalls(Calls):
         return read_optional(Span, answer)
 
     def add_spans(self, spans: Iterable[Span | Mapping[str, Any]]) -> list[Span | None]:
-        """Store many in one request; the answers are in the same order, None for those stored already."""
-        answer = self.request("POST", f"{AGL}/spans", body=plain(spans))
-        return [read_optional(Span, item) for item in read(list[Any], answer)]
+        """Store many in one request; the answers are in the same order, None for those stored already.
+
+        A span that is refused is refused alone: the others are stored, then the first refusal is raised.
+        """
+        answers = read(list[Any], self.request("POST", f"{AGL}/spans", body=plain(spans)))
+        # A span may have a field of its own named "error".
+        refusals = [error for item in answers if item and "span_id" not in item and (error := error_in(item))]
+        if refusals:
+            first = refusals[0]
+            raise type(first)(
+                f"{len(refusals)} of {len(answers)} spans were refused: {first.message}", first.hint
+            )
+        return [read_optional(Span, item) for item in answers]
 
     def next_sequence_id(self, rollout_id: str, attempt_id: str) -> int:
         """The next number in the order of a rollout's spans."""
@@ -87,6 +97,8 @@ class SpanCalls(Calls):
         name: str | None = None,
         agent: str | None = None,
         tool: str | None = None,
+        model: str | None = None,
+        session: str | None = None,
         status: str | None = None,
         since_ns: int | None = None,
         until_ns: int | None = None,
@@ -103,6 +115,8 @@ class SpanCalls(Calls):
             "name": name,
             "agent": agent,
             "tool": tool,
+            "model": model,
+            "session": session,
             "status": status,
             "since_ns": since_ns,
             "until_ns": until_ns,
