@@ -49,9 +49,22 @@ def _upsert(*names: str) -> Statement:
 _CURRENT = ("status", "current_rollout_id", "current_attempt_id")
 BUSY = _upsert(*_CURRENT, "last_busy_time")
 BUSY_DEQUEUED = _upsert(*_CURRENT, "last_busy_time", "last_dequeue_time")
-FREE = _upsert(*_CURRENT, "last_idle_time")
 FREE_DEQUEUED = _upsert(*_CURRENT, "last_idle_time", "last_dequeue_time")
 STILL_IDLE = _upsert("status", "last_dequeue_time")
+
+
+def _free(insert: Any) -> Any:
+    made = insert(t).values({c: bind(c) for c in ("project", "worker_id", "status", "last_idle_time")})
+    return made.on_conflict_do_update(
+        index_elements=["project", "worker_id"],
+        set_={
+            "status": made.excluded.status,
+            "last_idle_time": made.excluded.last_idle_time,
+            "current_rollout_id": sa.null(),
+            "current_attempt_id": sa.null(),
+        },
+        where=sa.or_(t.c.current_attempt_id.is_(None), t.c.current_attempt_id == bind("ended")),
+    )
 
 
 def _beat(insert: Any) -> Any:
@@ -66,6 +79,7 @@ def _beat(insert: Any) -> Any:
     ).returning(*COLUMNS)
 
 
+FREE = Statement(_free)
 BEAT = Statement(_beat)
 FIND = Statement(
     lambda _: sa.select(*COLUMNS).where(t.c.project == bind("project"), t.c.worker_id == bind("worker_id"))
@@ -120,13 +134,9 @@ def sync(
     if status in (AttemptStatus.PREPARING, AttemptStatus.RUNNING):
         busy(tx, project=project, worker_id=worker_id, rollout_id=rollout_id, attempt_id=attempt_id, now=now)
         return
-    known = get(tx, worker_id, project=project)
-    if known is not None and known.current_attempt_id not in (None, attempt_id):
-        return
     ended = status in (AttemptStatus.SUCCEEDED, AttemptStatus.FAILED)
     tx.hot(
-        FREE, project=project, worker_id=worker_id, status="idle" if ended else "unknown", current_rollout_id=None,
-        current_attempt_id=None, last_idle_time=now,
+        FREE, project=project, worker_id=worker_id, status="idle" if ended else "unknown", last_idle_time=now, ended=attempt_id
     )  # fmt: skip
 
 
