@@ -33,7 +33,8 @@ bench: setup ## measure this machine; results go to bench/results/
 	$(BIN)/python -m bench
 
 compat: setup ## Agent Lightning's own client against a Leyden server (installs 800 MB)
-	$(BIN)/python -m bench.compat
+	$(BIN)/python tests/compat/prepare.py
+	$(BIN)/python -m pytest tests/compat
 
 docs: setup ## write docs/reference/ again from the code
 	$(BIN)/python scripts/reference.py

@@ -21,6 +21,7 @@ from bench.figures import Report, arguments
 from bench.load import API, Attempt, Connection, Refused, open_attempts, workers
 from bench.servers import LOAD_CORE, Server, pin, scratch, start_leyden
 
+_NOW_NS = 1_790_000_000_000_000_000
 SPANS_PER_REQUEST, CONNECTIONS, SPANS_PER_ROLLOUT = 100, 8, 1000
 
 
@@ -58,7 +59,9 @@ class Load:
 
     def body(self, index: int) -> bytes:
         attempt = self._attempts[index % len(self._attempts)]
-        return self._prepared[index % len(self._prepared)].fresh(*attempt, random.Random(index).randbytes)
+        return self._prepared[index % len(self._prepared)].fresh(
+            *attempt, now_ns=_NOW_NS + index * 100_000_000, entropy=random.Random(index).randbytes
+        )
 
     def span_ids(self, index: int) -> list[str]:
         """The ids `body(index)` carries: its first draw of random bytes."""

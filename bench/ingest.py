@@ -72,9 +72,9 @@ def fill(servers: list[Server], number: int, report: Report) -> None:
         if server.name != "leyden":
             continue
         timings = uvloop.run(ingest(server.port, spans=number, prepared=spans.bodies(512), connections=4))
-        size_mb = sum(f.stat().st_size for f in server.folder.glob("leyden.db*")) / 1e6
         report.one(f"filling with {timings.done:,} spans", "spans/s", timings.rate)
-        report.one("database size after filling", "MB", size_mb)
+        for what, name in (("database", "leyden.db"), ("write-ahead log", "leyden.db-wal")):
+            report.one(f"{what} after filling", "MB", (server.folder / name).stat().st_size / 1e6)
         report.one("resident memory after filling", "MB", server.rss_mb(), bar="200 MB at 1 M spans")
         report.notes.append(
             f"our server held {timings.done:,} spans before the first round; the peer held none"

@@ -1,13 +1,15 @@
-"""OTLP request bodies for the load generator: realistic spans, serialized once, given fresh ids by splicing bytes.
+"""OTLP request bodies for the load generator: realistic spans, serialized once, given fresh ids and times by splicing bytes.
 
 A span carries 17 GenAI attributes and weighs about 1.25 KB on the wire; 2 % end in an error. Building one costs
-Python about 20 µs per attribute, so the generator would measure itself; splicing ids into a prepared body costs well
-under a microsecond per span.
+Python about 20 µs per attribute, so the generator would measure itself; splicing into a prepared body costs about one
+microsecond per span.
 """
 
 import os
 import random
 import re
+import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +22,7 @@ ROLLOUT = b"ro-%leyden%id%%"
 ATTEMPT = b"at-%leyden%"
 TRACE = b"%leyden-trace-%%"
 _MARK = b"\xfe\xfdid"  # a span id in a prepared body: this, then the span's index in 4 bytes
+_START, _END = b"\xfe\xfdst", b"\xfe\xfden"  # the same for its two times, which are 8 bytes on the wire
 _SLOTS = {TRACE: -1, ROLLOUT: -2, ATTEMPT: -3}
 
 _VOCABULARY = (
@@ -29,33 +32,49 @@ _VOCABULARY = (
 )
 _WORDS = _VOCABULARY.split()
 _TOOLS = ("search_orders", "refund_payment", "update_address", "lookup_policy")
-_START_NS = 1_790_000_000_000_000_000
+_STEP_NS = 100_000  # between the starts of two spans of a request
 ERRORS_EVERY = 50
 
 
 @dataclass(frozen=True)
 class Body:
-    """One prepared request, cut where ids belong. `slots` says what goes between two segments: a span's index, or -1
-    for the trace id, -2 for the rollout's and -3 for the attempt's."""
+    """One prepared request, cut where ids and times belong.
+
+    `slots` says what goes between two segments: n for the id of span n, `spans` + n for its start, 2 `spans` + n for its
+    end; -1 the trace id, -2 the rollout's and -3 the attempt's. `durations_ns` has one entry per span.
+    """
 
     segments: tuple[bytes, ...]
     slots: tuple[int, ...]
-    spans: int
+    durations_ns: tuple[int, ...]
+
+    @property
+    def spans(self) -> int:
+        return len(self.durations_ns)
 
     def fresh(
-        self, rollout_id: bytes, attempt_id: bytes, entropy: Callable[[int], bytes] = os.urandom
+        self,
+        rollout_id: bytes,
+        attempt_id: bytes,
+        *,
+        now_ns: int | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> bytes:
-        """The request with new trace and span ids, for this attempt.
+        """The request with new trace and span ids, for this attempt, its spans started one after the other until now.
 
         rollout_id, attempt_id: exactly as long as the ids the store generates (15 and 11 bytes).
-        entropy: where the ids come from; a seeded `Random.randbytes` makes the same request again.
+        entropy: where the ids come from; a seeded `Random.randbytes` and a fixed `now_ns` make the same request again.
         """
-        random_bytes = entropy(8 * self.spans)
-        ids = [random_bytes[i : i + 8] for i in range(0, 8 * self.spans, 8)]
-        ids += [attempt_id, rollout_id, entropy(16)]
+        spans = self.spans
+        first = (time.time_ns() if now_ns is None else now_ns) - spans * _STEP_NS
+        starts = range(first, first + spans * _STEP_NS, _STEP_NS)
+        ends = map(int.__add__, starts, self.durations_ns)
+        filling = entropy(8 * spans) + array("Q", starts).tobytes() + array("Q", ends).tobytes()
+        pieces = [filling[i : i + 8] for i in range(0, 24 * spans, 8)]
+        pieces += [attempt_id, rollout_id, entropy(16)]
         parts = [b""] * (2 * len(self.slots) + 1)
         parts[0::2] = self.segments
-        parts[1::2] = [ids[slot] for slot in self.slots]
+        parts[1::2] = [pieces[slot] for slot in self.slots]
         return b"".join(parts)
 
 
@@ -78,25 +97,32 @@ def _body(spans: int, number: "count[int]") -> Body:
     scope = group.scope_spans.add()
     scope.scope.name = "leyden.bench"
     scope.spans.extend(_span(index, next(number)) for index in range(spans))
-    pattern = b"(" + b"|".join([re.escape(_MARK) + b".{4}", *map(re.escape, _SLOTS)]) + b")"
+    marks = b"|".join(re.escape(mark) + b".{4}" for mark in (_MARK, _START, _END))
+    pattern = b"(" + marks + b"|" + b"|".join(map(re.escape, _SLOTS)) + b")"
     pieces = re.split(pattern, request.SerializeToString(), flags=re.DOTALL)
-    slots = tuple(_SLOTS.get(piece, int.from_bytes(piece[4:8], "big")) for piece in pieces[1::2])
-    return Body(tuple(pieces[0::2]), slots, spans)
+    offsets = {_MARK: 0, _START: spans, _END: 2 * spans}
+    slots = tuple(
+        _SLOTS[piece] if piece in _SLOTS else offsets[piece[:4]] + int.from_bytes(piece[4:], "big")
+        for piece in pieces[1::2]
+    )
+    rng = random.Random(spans)
+    return Body(
+        tuple(pieces[0::2]), slots, tuple(rng.randrange(50_000_000, 3_000_000_000) for _ in range(spans))
+    )
 
 
 def _span(index: int, number: int) -> Span:
     """Span `index` of its request (the first is the parent of the rest), the `number`th overall."""
     rng = random.Random(number)
     failed = number % ERRORS_EVERY == 7
-    start_ns = _START_NS + number * 1_000_000
     span = Span(
         trace_id=TRACE,
         span_id=_MARK + index.to_bytes(4, "big"),
         parent_span_id=_MARK + (0).to_bytes(4, "big") if index else b"",
         name="chat gpt-4o-mini" if number % 3 else f"execute_tool {_TOOLS[number % 4]}",
         kind=Span.SPAN_KIND_CLIENT,
-        start_time_unix_nano=start_ns,
-        end_time_unix_nano=start_ns + rng.randrange(50_000_000, 3_000_000_000),
+        start_time_unix_nano=int.from_bytes(_START + index.to_bytes(4, "big"), "little"),
+        end_time_unix_nano=int.from_bytes(_END + index.to_bytes(4, "big"), "little"),
     )
     values = (_chat if number % 3 else _tool)(rng, number, failed)
     span.attributes.extend(_pair(key, value) for key, value in values.items())

@@ -22,7 +22,6 @@ STILL_LONGER = {
     "ingest/otlp.py": 600,
     "sdk/export.py": 600,
     "sdk/trace.py": 700,
-    "store/rollouts.py": 650,
 }
 
 

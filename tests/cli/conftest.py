@@ -1,10 +1,8 @@
 """The command as a user runs it: in this process through its own entry point, or as a program of its own."""
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from click.testing import CliRunner
 
+from cli.program import LEYDEN, environment
 from leyden.cli.main import main
 from leyden.ingest.record import RecordedRun
 from leyden.sdk.client import Client
@@ -78,22 +77,25 @@ class Program(NamedTuple):
     def stop(self, signal: int) -> Said:
         """Send a signal and wait for the end."""
         self.process.send_signal(signal)
-        out, err = self.process.communicate(timeout=30)
-        return Said(self.process.returncode, self.first + out, err)
+        # Not `communicate`: it would miss what was read ahead with the first line.
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        out, err = self.process.stdout.read(), self.process.stderr.read()
+        return Said(self.process.wait(30), self.first + out, err)
 
 
 @pytest.fixture
 def started(db: Path) -> Callable[..., Any]:
-    """A context manager that runs `leyden WORDS…` (or another module's command) and waits for its first line."""
+    """A context manager that runs `leyden WORDS…` (or another program) and waits for its first line."""
 
     @contextmanager
-    def start(*words: str, program: str = "from leyden.cli.main import main; main()") -> Iterator[Program]:
+    def start(*words: str, program: Sequence[str] = LEYDEN) -> Iterator[Program]:
         process = subprocess.Popen(
-            [sys.executable, "-c", program, *words],
+            [*program, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env=environment(PYTHONUNBUFFERED="1"),
         )
         try:
             assert process.stdout is not None

@@ -1,6 +1,5 @@
 """How every command begins and ends: help, missing packages, errors, pipes."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,21 +10,22 @@ import click
 import pytest
 
 import leyden as package
+from cli.program import LEYDEN, environment
 from cli.runs import run, span
 from leyden.cli.agl import main as agl
 from leyden.cli.main import main
 
+# click keeps the help option that a command was first asked for: ask as the program does.
+SETTINGS: dict[str, Any] = main.context_settings
 HEAVY = ("alembic", "fastapi", "rich", "sqlalchemy", "starlette", "uvicorn")
-SOURCE = str(Path(package.__file__).parent.parent)
 
 
-def program(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": SOURCE, **environment}
+def program(code: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *words],
         capture_output=True,
         text=True,
-        env=env,
+        env=environment(**more),
         timeout=60,
         check=False,
     )
@@ -79,7 +79,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=[" ".join(path) for path, _ in EVERY])
 def test_every_help_explains_itself_with_an_example(path: tuple[str, ...], command: click.Command) -> None:
-    ctx = click.Context(command, info_name=" ".join(path))
+    ctx = click.Context(command, info_name=" ".join(path), **SETTINGS)
     text = command.get_help(ctx)
     assert f"  {' '.join(path)}" in text.split("Example")[1]
     lines = text.splitlines()
@@ -91,7 +91,7 @@ def test_every_example_in_a_help_parses(
     path: tuple[str, ...], command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = click.Context(command).command.help or ""
+    text = command.help or ""
     for line in text.splitlines():
         words = line.split("&&")[0].split()
         if words[:1] not in (["leyden"], ["agl"]) or len(words) < 2 or words[0] != path[0]:
@@ -109,7 +109,7 @@ def _parse(group: click.Group, words: list[str]) -> None:
         _parse(command, words[1:])
         return
     Path("runs").mkdir(exist_ok=True)  # the path of an example is the reader's
-    command.make_context(words[0], words[1:])
+    command.make_context(words[0], words[1:], **SETTINGS)
 
 
 def test_the_version_is_one_line(leyden: Callable[..., Any]) -> None:
@@ -199,9 +199,12 @@ def test_a_defect_is_one_line_and_its_traceback_is_a_setting_away(
 
 def test_a_reader_that_leaves_ends_the_command_quietly(stored: Callable[..., None]) -> None:
     stored(run("ro-1", *(span("ro-1", f"{i:016x}", name="x" * 200) for i in range(2000))))
-    code = "from leyden.cli.main import main; main(['show', 'ro-1'])"
     shown = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*LEYDEN, "show", "ro-1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
     )
     assert shown.stdout is not None
     assert shown.stderr is not None

@@ -6,13 +6,13 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Callable
 
 import pytest
 from rich.cells import cell_len
 
+from cli.program import LEYDEN, environment
 from cli.runs import failed_tool, run, span
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -22,11 +22,10 @@ def on_terminal(*words: str, answer: bytes = b"") -> tuple[int, str]:
     """Run `leyden WORDS…` with a terminal of 80 columns for input and both outputs."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    env = {**os.environ, "TERM": "xterm-256color"}
+    env = environment(TERM="xterm-256color")
     env.pop("COLUMNS", None)
     env.pop("NO_COLOR", None)
-    code = "from leyden.cli.main import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=env)  # fmt: skip
+    process = subprocess.Popen([*LEYDEN, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=env)  # fmt: skip
     os.close(theirs)
     if answer:
         os.write(ours, answer)
@@ -91,9 +90,8 @@ def test_nothing_is_wider_than_the_terminal() -> None:
 def test_a_terminal_gets_colour_and_a_pipe_the_whole_text() -> None:
     _, text = on_terminal("rollouts")
     assert "\x1b[31mfailed" in text
-    code = "from leyden.cli.main import main; main()"
     plain = subprocess.run(
-        [sys.executable, "-c", code, "show", IDS[1]], capture_output=True, text=True, check=True
+        [*LEYDEN, "show", IDS[1]], env=environment(), capture_output=True, text=True, check=True
     ).stdout
     assert "名前" * 60 in plain
     assert "長い" * 30 in plain

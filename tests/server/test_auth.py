@@ -150,12 +150,14 @@ def expected_scope(method: str, path: str) -> str:
 def every_route(app: Any) -> list[tuple[str, str]]:
     """Method and path template of all that is served."""
     found = {(method, path.replace("{}", "{rollout_id}")) for method, path in HOT}
-    for path, methods in app.openapi()["paths"].items():
+    for path, methods in app.api.openapi()["paths"].items():
         found |= {(method.upper(), path) for method in methods}
     return sorted(route for route in found if route[1] not in OPEN_PATHS)
 
 
-def test_every_route_asks_for_its_scope_and_no_other_key_gets_in(settings: Settings, keys: dict[str, str]) -> None:
+def test_every_route_asks_for_its_scope_and_no_other_key_gets_in(
+    settings: Settings, keys: dict[str, str]
+) -> None:
     wrong: list[tuple[str, str, str, int]] = []
     with asking(settings) as http:
         routes = every_route(http.app)
@@ -181,13 +183,20 @@ def test_a_key_that_may_only_read_cannot_write_resources_under_a_name_that_looks
             answer = http.post(f"/v1/agl/resources/{name}", json=prompt, headers=bearer(keys["read"]))
             assert answer.status_code == 403
         for name in ("search", "a/search"):
-            assert http.post(f"/v1/agl/workers/{name}", json={}, headers=bearer(keys["ingest"])).status_code == 403
+            assert (
+                http.post(f"/v1/agl/workers/{name}", json={}, headers=bearer(keys["ingest"])).status_code
+                == 403
+            )
 
 
 def test_a_refusal_names_the_scope_that_is_missing(settings: Settings, keys: dict[str, str]) -> None:
     with asking(settings) as http:
         error = http.get("/api/info", headers=bearer(keys["ingest"])).json()["error"]
-    assert error == {"code": "forbidden", "message": "This key lacks the scope 'read'", "hint": "it has: ingest"}
+    assert error == {
+        "code": "forbidden",
+        "message": "This key lacks the scope 'read'",
+        "hint": "it has: ingest",
+    }
 
 
 # ── Projects ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +248,12 @@ def test_another_project_sees_nothing_of_this_one(two_projects: tuple[TestClient
         assert http.get(path).status_code == 200, path
         assert http.get(path, headers=other).status_code == 404, path
     assert http.get("/api/info", headers=other).json()["counts"] == {"rollouts": 0, "attempts": 0, "spans": 0}
-    assert http.post("/v1/agl/waits/rollouts", json={"rollout_ids": [ids["ro"]], "timeout": 0}, headers=other).json() == []
+    assert (
+        http.post(
+            "/v1/agl/waits/rollouts", json={"rollout_ids": [ids["ro"]], "timeout": 0}, headers=other
+        ).json()
+        == []
+    )
     assert http.post("/api/analyze", json={}, headers=other).json()["totals"]["runs"] == 0
 
 
@@ -290,7 +304,9 @@ def test_an_address_that_others_reach_is_not_even_bound_while_nobody_has_a_key(t
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         # Had it bound first, it would complain about the port.
-        run = leyden("up", "--host", "0.0.0.0", "--port", str(taken.getsockname()[1]), "--db", str(tmp_path / "x.db"))
+        run = leyden(
+            "up", "--host", "0.0.0.0", "--port", str(taken.getsockname()[1]), "--db", str(tmp_path / "x.db")
+        )
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.splitlines()[0] == "Error: 0.0.0.0 can be reached from other machines and no key exists"
     assert "leyden keys create" in run.stderr

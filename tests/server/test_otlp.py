@@ -11,9 +11,18 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest, ExportMetricsServiceResponse
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
@@ -52,7 +61,11 @@ def agent_spans(resource: dict[str, Any], *, fail: bool = False) -> list[Readabl
         chat = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": 12, "gen_ai.usage.output_tokens": 3}  # fmt: skip
         with tracer.start_as_current_span("chat gpt-4o", attributes=chat):
             pass
-        tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "lookup", "error.type": "KeyError"}
+        tool = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": "lookup",
+            "error.type": "KeyError",
+        }
         with tracer.start_as_current_span("execute_tool lookup", attributes=tool) as span:
             span.add_event("exception", {"exception.type": "KeyError", "exception.message": "no flight 7"})
             span.set_status(Status(StatusCode.ERROR, "no flight 7"))
@@ -129,7 +142,9 @@ def test_a_trace_that_names_no_rollout_gets_one_that_ends_with_its_root_span(
     assert (ended["start_time"], ended["end_time"]) == (root.start_time / 1e9, root.end_time / 1e9)
 
 
-def test_a_span_that_comes_after_its_root_is_kept_and_reopens_nothing(server_url: str, wire: httpx.Client) -> None:
+def test_a_span_that_comes_after_its_root_is_kept_and_reopens_nothing(
+    server_url: str, wire: httpx.Client
+) -> None:
     first, second, root = agent_spans({})
     export(server_url, [first, root])
     export(server_url, [second])
@@ -151,7 +166,9 @@ def test_exporting_the_same_spans_again_changes_nothing(server_url: str, wire: h
 def test_bad_spans_are_counted_and_refused_alone(wire: httpx.Client) -> None:
     rollout = start_rollout(wire)
     good = body_of(agent_spans(named(rollout)))
-    unknown = body_of(agent_spans({"agentlightning.rollout_id": "ro-nobody", "agentlightning.attempt_id": "at-x"})[:2])
+    unknown = body_of(
+        agent_spans({"agentlightning.rollout_id": "ro-nobody", "agentlightning.attempt_id": "at-x"})[:2]
+    )
     broken = body_of(agent_spans(named(rollout))[:1])
     broken.resource_spans[0].scope_spans[0].spans[0].trace_id = b"short"
     whole = ExportTraceServiceRequest()
@@ -167,7 +184,11 @@ def test_bad_spans_are_counted_and_refused_alone(wire: httpx.Client) -> None:
 def test_a_batch_without_a_bad_span_is_answered_without_partial_success(wire: httpx.Client) -> None:
     body = body_of(agent_spans(named(start_rollout(wire)))).SerializeToString()
     answer = wire.post("/v1/traces", content=body, headers=PROTOBUF)
-    assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, "application/x-protobuf", b"")
+    assert (answer.status_code, answer.headers["content-type"], answer.content) == (
+        200,
+        "application/x-protobuf",
+        b"",
+    )
     assert wire.post("/v1/traces", content=b"", headers=PROTOBUF).status_code == 200
 
 
@@ -196,13 +217,21 @@ def test_json_and_protobuf_fill_the_same_columns(wire: httpx.Client, zipped: boo
             copy.resource_spans[0].resource.attributes.add(key=key).value.string_value = value
         return copy
 
-    assert wire.post("/v1/traces", content=owned(rollouts[0]).SerializeToString(), headers=PROTOBUF).status_code == 200
+    assert (
+        wire.post("/v1/traces", content=owned(rollouts[0]).SerializeToString(), headers=PROTOBUF).status_code
+        == 200
+    )
     content = httpx.Request("POST", "http://x", json=as_otlp_json(owned(rollouts[1]))).content
-    headers = {"Content-Type": "application/json; charset=utf-8"} | ({"Content-Encoding": "gzip"} if zipped else {})
+    headers = {"Content-Type": "application/json; charset=utf-8"} | (
+        {"Content-Encoding": "gzip"} if zipped else {}
+    )
     answer = wire.post("/v1/traces", content=gzip.compress(content) if zipped else content, headers=headers)
     assert (answer.status_code, answer.json()) == (200, {})
     by_wire = [
-        [{k: v for k, v in row.items() if k not in ("rollout_id", "attempt_id")} for row in summaries(wire, r["rollout_id"])]
+        [
+            {k: v for k, v in row.items() if k not in ("rollout_id", "attempt_id")}
+            for row in summaries(wire, r["rollout_id"])
+        ]
         for r in rollouts
     ]
     assert len(by_wire[0]) == 3
@@ -223,7 +252,10 @@ def test_a_body_that_is_no_trace_request_is_refused_in_the_format_it_came(wire: 
     assert "message" in answer.json()
     assert wire.post("/v1/traces", content=b"", headers={"Content-Type": "text/plain"}).status_code == 400
     half = gzip.compress(b"x" * 1000)[:-20]
-    assert wire.post("/v1/traces", content=half, headers={**PROTOBUF, "Content-Encoding": "gzip"}).status_code == 400
+    assert (
+        wire.post("/v1/traces", content=half, headers={**PROTOBUF, "Content-Encoding": "gzip"}).status_code
+        == 400
+    )
 
 
 def test_logs_sent_to_the_traces_address_leave_nothing_behind(wire: httpx.Client) -> None:
@@ -231,9 +263,16 @@ def test_logs_sent_to_the_traces_address_leave_nothing_behind(wire: httpx.Client
     record = logs.resource_logs.add().scope_logs.add().log_records.add(severity_text="INFO", time_unix_nano=1)
     record.body.string_value = "hello"
     answer = wire.post("/v1/traces", content=logs.SerializeToString(), headers=PROTOBUF)
-    told = ExportTraceServiceResponse.FromString(answer.content).partial_success if answer.status_code == 200 else None
+    told = (
+        ExportTraceServiceResponse.FromString(answer.content).partial_success
+        if answer.status_code == 200
+        else None
+    )
     assert answer.status_code == 400 or (told is not None and told.rejected_spans > 0)
-    as_json = wire.post("/v1/traces", json={"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "x"}}]}]}]})
+    as_json = wire.post(
+        "/v1/traces",
+        json={"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "x"}}]}]}]},
+    )
     assert as_json.status_code == 400
     assert wire.get("/api/info").json()["counts"] == {"rollouts": 0, "attempts": 0, "spans": 0}
 

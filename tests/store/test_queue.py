@@ -6,7 +6,7 @@ import pytest
 
 from leyden.errors import NotFound
 from leyden.settings import Settings
-from leyden.store import attempts, rollouts, workers
+from leyden.store import attempts, queue, rollouts, workers
 from leyden.store.opening import Store, open_store
 from leyden.store.rollouts import Attempted, NewRollout, RolloutRow
 from leyden.types import AttemptStatus, RolloutConfig
@@ -19,12 +19,12 @@ def enqueue(
     store: Store, *ids: str, config: RolloutConfig | None = None, key: str | None = None, now: float = NOW
 ) -> list[RolloutRow]:
     items = [NewRollout(f'"{rollout_id}"', config=config, idempotency_key=key) for rollout_id in ids]
-    return store.writer.run(lambda tx: rollouts.enqueue(tx, items, project="default", ids=list(ids), now=now))
+    return store.writer.run(lambda tx: queue.enqueue(tx, items, project="default", ids=list(ids), now=now))
 
 
 def claim(store: Store, worker_id: str | None = None, *, limit: int = 1, now: float = NOW) -> list[Attempted]:
     return store.writer.run(
-        lambda tx: rollouts.claim(
+        lambda tx: queue.claim(
             tx, project="default", worker_id=worker_id, now=now, lease_s=LEASE_S, limit=limit
         )
     )
@@ -169,7 +169,7 @@ def test_another_project_sees_neither_the_queue_nor_the_rollout(store: Store) ->
     enqueue(store, "ro-1")
     assert (
         store.writer.run(
-            lambda tx: rollouts.claim(tx, project="other", worker_id=None, now=NOW, lease_s=LEASE_S)
+            lambda tx: queue.claim(tx, project="other", worker_id=None, now=NOW, lease_s=LEASE_S)
         )
         == []
     )

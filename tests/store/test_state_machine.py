@@ -14,10 +14,17 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from leyden.errors import InvalidTransition
-from leyden.store import attempts, rollouts, spans, tables, workers
+from leyden.store import attempts, queue, rollouts, spans, tables, workers
 from leyden.store.opening import Store
 from leyden.store.rollouts import NewRollout
 from leyden.types import (
@@ -57,7 +64,15 @@ class ModelAttempt:
     span_ids: set[int] = field(default_factory=set)
 
     def facts(self) -> tuple[Any, ...]:
-        return (self.attempt_id, self.sequence_id, self.start_time, self.end_time, self.status, self.worker_id, self.heartbeat)
+        return (
+            self.attempt_id,
+            self.sequence_id,
+            self.start_time,
+            self.end_time,
+            self.status,
+            self.worker_id,
+            self.heartbeat,
+        )
 
 
 @dataclass
@@ -102,7 +117,9 @@ class Model:
     def claim(self, worker_id: str | None, limit: int) -> list[str]:
         taken = self.queue[:limit]
         if not taken and worker_id is not None:
-            self.workers[worker_id] = ModelWorker("idle", heartbeat=self.workers.get(worker_id, ModelWorker()).heartbeat)
+            self.workers[worker_id] = ModelWorker(
+                "idle", heartbeat=self.workers.get(worker_id, ModelWorker()).heartbeat
+            )
         return taken
 
     def claimed(self, rollout_id: str, attempt_id: str, worker_id: str | None) -> None:
@@ -116,7 +133,9 @@ class Model:
         self._set(rollout, RolloutStatus.PREPARING)
         self._begin(rollout, attempt_id, worker_id, lease_until=None)
 
-    def _begin(self, rollout: ModelRollout, attempt_id: str, worker_id: str | None, *, lease_until: float | None) -> None:
+    def _begin(
+        self, rollout: ModelRollout, attempt_id: str, worker_id: str | None, *, lease_until: float | None
+    ) -> None:
         rollout.attempts.append(
             ModelAttempt(attempt_id, len(rollout.attempts) + 1, self.now, worker_id, lease_until)
         )
@@ -148,7 +167,11 @@ class Model:
     def update_rollout(self, rollout: ModelRollout, status: RolloutStatus) -> None:
         self._set(rollout, status)
         last = rollout.latest
-        if status == RolloutStatus.CANCELLED and last is not None and last.status in (*WATCHED_ATTEMPT, AttemptStatus.UNRESPONSIVE):
+        if (
+            status == RolloutStatus.CANCELLED
+            and last is not None
+            and last.status in (*WATCHED_ATTEMPT, AttemptStatus.UNRESPONSIVE)
+        ):
             last.status, last.end_time, last.lease_until = AttemptStatus.FAILED, self.now, None
             self._sync(rollout, last)
 
@@ -157,7 +180,10 @@ class Model:
         worker.heartbeat = self.now
         for rollout in self.rollouts.values():
             for attempt in rollout.attempts:
-                if (rollout.rollout_id, attempt.attempt_id) == worker.current and attempt.lease_until is not None:
+                if (
+                    rollout.rollout_id,
+                    attempt.attempt_id,
+                ) == worker.current and attempt.lease_until is not None:
                     attempt.lease_until = self.now + LEASE_S
 
     def scan(self) -> list[str]:
@@ -242,7 +268,8 @@ configs = st.builds(
     unresponsive_seconds=st.sampled_from([None, 3.0, 25.0]),
     max_attempts=st.integers(1, 3),
     retry_condition=st.lists(
-        st.sampled_from([AttemptStatus.FAILED, AttemptStatus.TIMEOUT, AttemptStatus.UNRESPONSIVE]), unique=True
+        st.sampled_from([AttemptStatus.FAILED, AttemptStatus.TIMEOUT, AttemptStatus.UNRESPONSIVE]),
+        unique=True,
     ),
 )
 a_worker = st.sampled_from([None, *WORKERS])
@@ -264,7 +291,9 @@ class Walk(RuleBasedStateMachine):
             self.store.writer.run(lambda tx, table=table: tx.run(sa.delete(table)))
 
     def run(self, function: Callable[..., Any], *args: Any, **given: Any) -> Any:
-        return self.store.writer.run(lambda tx: function(tx, *args, project=self.project, now=self.model.now, **given))
+        return self.store.writer.run(
+            lambda tx: function(tx, *args, project=self.project, now=self.model.now, **given)
+        )
 
     def new_id(self, prefix: str) -> str:
         self.attempts_made += 1
@@ -287,7 +316,7 @@ class Walk(RuleBasedStateMachine):
     @rule(config=configs, number=st.integers(1, 2))
     def enqueue(self, config: RolloutConfig, number: int) -> None:
         ids = [self.new_id("ro") for _ in range(number)]
-        self.run(rollouts.enqueue, [NewRollout("{}", config=config) for _ in ids], ids=ids)
+        self.run(queue.enqueue, [NewRollout("{}", config=config) for _ in ids], ids=ids)
         for rollout_id in ids:
             self.model.enqueue(rollout_id, config)
 
@@ -299,7 +328,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(worker_id=a_worker, limit=st.integers(1, 3))
     def claim(self, worker_id: str | None, limit: int) -> None:
-        found = self.run(rollouts.claim, worker_id=worker_id, lease_s=LEASE_S, limit=limit)
+        found = self.run(queue.claim, worker_id=worker_id, lease_s=LEASE_S, limit=limit)
         assert [item.rollout.rollout_id for item in found] == self.model.claim(worker_id, limit)
         for item in found:
             self.model.claimed(item.rollout.rollout_id, item.attempt.attempt_id, worker_id)
@@ -316,7 +345,9 @@ class Walk(RuleBasedStateMachine):
     def post_spans(self, data: st.DataObject, numbers: list[int]) -> None:
         """New and repeated spans of any attempt, in one batch."""
         batch = [(*self.pick_attempt(data), number) for number in numbers]
-        records = [make_span(rollout.rollout_id, attempt.attempt_id, number) for rollout, attempt, number in batch]
+        records = [
+            make_span(rollout.rollout_id, attempt.attempt_id, number) for rollout, attempt, number in batch
+        ]
         stored = self.run(spans.insert, records, quiet_s=900.0)
         assert stored.refused == {}
         for rollout, attempt, number in batch:
@@ -386,13 +417,28 @@ class Walk(RuleBasedStateMachine):
         for row in found:
             self._compare(row, [attempt for attempt in rows if attempt.rollout_id == row.rollout_id])
         assert {
-            row.worker_id: (row.status, (row.current_rollout_id, row.current_attempt_id), row.last_heartbeat_time)
+            row.worker_id: (
+                row.status,
+                (row.current_rollout_id, row.current_attempt_id),
+                row.last_heartbeat_time,
+            )
             for row in known
-        } == {name: (worker.status, worker.current, worker.heartbeat) for name, worker in self.model.workers.items()}
+        } == {
+            name: (worker.status, worker.current, worker.heartbeat)
+            for name, worker in self.model.workers.items()
+        }
 
     def _compare(self, rollout: Any, rows: list[Any]) -> None:
         assert [
-            (r.attempt_id, r.sequence_id, r.start_time, r.end_time, r.status, r.worker_id, r.last_heartbeat_time)
+            (
+                r.attempt_id,
+                r.sequence_id,
+                r.start_time,
+                r.end_time,
+                r.status,
+                r.worker_id,
+                r.last_heartbeat_time,
+            )
             for r in rows
         ] == [attempt.facts() for attempt in self.model.rollouts[rollout.rollout_id].attempts]
         assert [r.sequence_id for r in rows] == list(range(1, len(rows) + 1))

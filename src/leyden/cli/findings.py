@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from leyden.cli.safe_text import one_line, print_json
-from leyden.cli.screen import Column, on_terminal, pairs, print_table
+from leyden.cli.screen import Column, on_terminal, pairs, print_table, say
 from leyden.cli.session import connected, only, store_options
 from leyden.cli.units import count, duration, many, moment, short_ids
 from leyden.sdk.client import Client
@@ -100,7 +100,8 @@ def show(outer: Any, fingerprint: str, store: str | None, db: str | None, as_jso
         ("last seen", moment(finding.last_seen)),
     ]  # fmt: skip
     pairs([(name, value) for name, value in rows if value])
-    click.echo(f"\nTo do: {one_line(finding.recommendation)}")
+    click.echo()
+    say(f"To do: {finding.recommendation}")
     if finding.evidence:
         click.echo("\nLook at:")
     for place in finding.evidence[:5]:

@@ -84,7 +84,7 @@ def list_keys(store: str | None, db: str | None, as_json: bool) -> None:
         return
     now = time.time()
     print_table(
-        [Column("ID"), Column("NAME", gives_way=True), Column("SCOPES"), Column("PROJECT"), Column("CREATED"), Column("STATE")],
+        [Column("ID"), Column("NAME", cuts=True), Column("SCOPES"), Column("PROJECT", may_go=True), Column("CREATED", may_go=True), Column("STATE")],
         [
             [
                 key["id"],

@@ -15,12 +15,12 @@ from leyden.types import RolloutStatus
 COLUMNS = [
     Column("ROLLOUT"),
     Column("STATUS"),
-    Column("STARTED"),
-    Column("TOOK", number=True),
+    Column("STARTED", may_go=True),
+    Column("TOOK", number=True, may_go=True),
     Column("SPANS", number=True),
     Column("ERRORS", number=True),
     Column("REWARD", number=True),
-    Column("AGENT", gives_way=True),
+    Column("AGENT", cuts=True, may_go=True),
 ]
 
 

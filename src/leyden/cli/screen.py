@@ -5,6 +5,7 @@ Recorded text reaches rich as `Text` made by `safe_text`, never as markup.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import click
@@ -49,36 +50,56 @@ def on_terminal() -> bool:
     return screen().is_terminal
 
 
+@dataclass(frozen=True)
 class Column:
-    """One column: its title, whether it holds numbers, and whether it (one of them) gives way on a narrow terminal.
+    """One column. On a narrow terminal one that `cuts` or `wraps` gives way first, then those that `may_go` are left out."""
 
-    What gives way is cut, or goes on in the next line when it `wraps`.
-    """
-
-    def __init__(
-        self, title: str, *, number: bool = False, gives_way: bool = False, wraps: bool = False
-    ) -> None:
-        self.title, self.number, self.gives_way, self.wraps = title, number, gives_way or wraps, wraps
+    title: str
+    number: bool = False
+    cuts: bool = False
+    wraps: bool = False
+    may_go: bool = False
 
 
-def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """A table without lines. Cells are recorded text: made safe here."""
     console = screen()
-    cells = [[cell if isinstance(cell, Text) else _cell(cell) for cell in row] for row in rows]
-    widths = [max(len(column.title), *(row[i].cell_len for row in cells)) for i, column in enumerate(columns)]
-    over = sum(widths) + _GAP * (len(columns) - 1) - console.width
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    wanted = [max(len(column.title), *(row[i].cell_len for row in cells)) for i, column in enumerate(columns)]
+    widths = fit(columns, wanted, room=console.width if console.is_terminal else _UNCUT)
+    shown = [i for i, width in enumerate(widths) if width]
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_edge=False)
-    for column, width in zip(columns, widths, strict=True):
-        given_way = max(0, over) if column.gives_way and console.is_terminal else 0
+    for i in shown:
         table.add_column(
-            Text(column.title),
-            justify="right" if column.number else "left",
-            width=max(_NARROWEST, width - given_way) if given_way else width,
-            no_wrap=not column.wraps,
-            overflow="fold" if column.wraps else "ellipsis",
+            Text(columns[i].title),
+            justify="right" if columns[i].number else "left",
+            width=widths[i],
+            no_wrap=not columns[i].wraps,
+            overflow="fold" if columns[i].wraps else "ellipsis",
         )
     for row in cells:
-        table.add_row(*row)
+        table.add_row(*(row[i] for i in shown))
+    _print(table, console)
+
+
+def fit(columns: Sequence[Column], wanted: Sequence[int], *, room: int) -> list[int]:
+    """The width of each column so that all fit into `room`, where that can be had; 0 for one that is left out."""
+    widths = list(wanted)
+
+    def over() -> int:
+        shown = [width for width in widths if width]
+        return sum(shown) + _GAP * (len(shown) - 1) - room
+
+    for i, column in enumerate(columns):
+        if column.cuts or column.wraps:
+            widths[i] = max(min(_NARROWEST, widths[i]), widths[i] - max(0, over()))
+    for i in reversed(range(len(columns))):
+        if columns[i].may_go and over() > 0:
+            widths[i] = 0
+    return widths
+
+
+def _print(table: Table, console: Console) -> None:
     if console.is_terminal:
         console.print(table)
         return
@@ -93,19 +114,19 @@ def _cell(text: str) -> Text:
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> None:
-    """Names and values, one under the other."""
-    width = max(len(name) for name, _ in rows) + 2
-    console = screen()
+    """Names and values, one under the other; a long value goes on in the next line of its column."""
+    table = Table.grid(padding=(0, _GAP, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows:
-        line = Text(name.ljust(width), style="bold") + Text(one_line(value), style="not bold")
-        say(line, console)
+        table.add_row(Text(name), Text(one_line(value)))
+    _print(table, screen())
 
 
-def say(text: str | Text, console: Console | None = None) -> None:
-    """One line that is never wrapped; on a terminal it is cut with an ellipsis, on a pipe it is whole."""
-    console = console or screen()
-    line = Text(text) if isinstance(text, str) else text
+def say(text: str) -> None:
+    """A paragraph of recorded text: broken at words on a terminal, one line on a pipe."""
+    console = screen()
     if console.is_terminal:
-        console.print(line, no_wrap=True, overflow="ellipsis")
+        console.print(Text(one_line(text)))
     else:
-        click.echo(line.plain.rstrip())
+        click.echo(one_line(text))

@@ -1,8 +1,8 @@
 """Run the server in this process until it is told to stop: what `leyden up` and `agl store` share.
 
 An address that others reach is not bound while nobody has a key. The port is bound before anything starts, so one that is
-taken is a plain message; the address is printed when
-requests are answered. SIGTERM ends it with exit code 0, Ctrl-C with 130; both let running requests finish.
+taken is a plain message; the address is printed when requests are answered. SIGTERM ends it with exit code 0, Ctrl-C with
+130; both let running requests finish.
 """
 
 import errno
@@ -33,12 +33,11 @@ LEVELS = ("debug", "info", "warning", "error")
 
 def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     """Serve until a signal. Raises LeydenError when the port is taken, a key is missing or the database does not open."""
+    _log(settings.log_level)
     check_bind(settings)
     listening = bind(settings.host, settings.port)
     try:
         settings = replace(settings, port=listening.getsockname()[1])
-        _log(settings.log_level)
-        check_bind(settings)
         signal.signal(signal.SIGTERM, _stop)
         app = create_app(settings)
         _Server(_config(_with_cors(app, cors_origins)), settings, app.context).run(sockets=[listening])
@@ -145,6 +144,7 @@ def _config(app: Any) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=GRACE_S,
     )

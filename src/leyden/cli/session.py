@@ -76,8 +76,12 @@ def _check_exists(database: str) -> None:
 
 def find_rollout(client: Client, given: str) -> str:
     """The id of the one rollout that `given` is, or begins. Raises NotFound, also when several begin so."""
-    page = client.rollouts(rollout_id_contains=given, limit=1000) if given else None
-    ids = [item.rollout_id for item in page.items if item.rollout_id.startswith(given)] if page else []
+    if not given:
+        raise NotFound("An empty id names no rollout", hint="`leyden rollouts` lists them")
+    if client.rollouts(rollout_id_in=[given], limit=1).items:
+        return given
+    page = client.rollouts(rollout_id_contains=given, limit=1000)
+    ids = [item.rollout_id for item in page.items if item.rollout_id.startswith(given)]
     return only(ids, given, noun="rollout", look="`leyden rollouts` lists them")
 
 

@@ -29,7 +29,7 @@ _PREVIEW_CHARS = 8  # less says nothing
 _TOOL_CALLS = re.compile(r'\[\{"type":\s*"tool_call"')
 _CALLED = re.compile(r'"name":\s*"([^"]{1,100})"')
 _PIPE_WIDTH = 100
-_INPUT_CHARS = 500
+_INPUT_CHARS = 300
 
 
 @click.command("show")
@@ -162,7 +162,7 @@ def _lines(branch: Branch, width: int, *, cut: bool) -> Iterable[Text]:
     left.append(_tokens(span).rjust(_TOKENS), style="dim")
     left.rstrip()
     yield left
-    if span.status == "error":
+    if span.status == "error" or span.error_type:  # some tools report an error in what they return
         line = Text()
         line.append(f"{branch.below}   ", style="dim")
         line.append(

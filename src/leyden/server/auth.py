@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-from leyden.errors import BadInput, Forbidden, LeydenError, Unauthorized
+from leyden.errors import BadInput, Forbidden, Unauthorized
 from leyden.server.context import Context
-from leyden.server.http import App, Receive, Scope, Send, error_reply, header, send_reply
+from leyden.server.http import Scope, header
 from leyden.settings import Settings
 from leyden.store import keys
 from leyden.store.opening import open_store
@@ -81,27 +81,16 @@ def scope_needed(method: str, path: str) -> str:
 
 
 class Guard:
-    """ASGI middleware: finds the caller, refuses who may not, and leaves the project in the scope."""
+    """Finds out who calls and refuses who may not."""
 
-    def __init__(self, app: App, context: Context) -> None:
-        self._app = app
+    def __init__(self, context: Context) -> None:
         self._context = context
         self._asks = needs_keys(context.settings)
         self._seen: dict[str, tuple[float, Caller | None]] = {}
         context.store.writer.listeners.append(self._changed)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            scope["leyden.project"] = (await self._caller(scope)).project
-        except LeydenError as error:
-            await send_reply(send, error_reply(error))
-            return
-        await self._app(scope, receive, send)
-
-    async def _caller(self, scope: Scope) -> Caller:
+    async def caller(self, scope: Scope) -> Caller:
+        """Who sends this request. Raises Unauthorized, Forbidden, BadInput."""
         path: str = scope["path"]
         if "\x00" in path:
             raise BadInput("The path holds a NUL character")

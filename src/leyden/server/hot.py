@@ -8,17 +8,7 @@ from typing import NamedTuple
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
-from leyden.server.http import (
-    App,
-    Receive,
-    Reply,
-    Scope,
-    Send,
-    error_reply,
-    read_body,
-    send_reply,
-    unexpected_reply,
-)
+from leyden.server.http import Receive, Reply, Scope, error_reply, read_body, unexpected_reply
 
 
 class Call(NamedTuple):
@@ -38,40 +28,28 @@ Routes = dict[tuple[str, str], Handler]
 ATTEMPT = "/v1/agl/rollouts/{}/attempts/{}"
 
 
-class HotRoutes:
-    """ASGI middleware that answers the hot routes itself."""
+def match(routes: Routes, method: str, path: str) -> tuple[Handler | None, tuple[str, ...]]:
+    """The handler of a request and the ids of its path; (None, ()) when FastAPI serves it."""
+    handler = routes.get((method, path))
+    if handler is not None:
+        return handler, ()
+    parts = path.split("/")
+    if (
+        len(parts) == 7
+        and parts[5] == "attempts"
+        and parts[6] != "search"
+        and path.startswith("/v1/agl/rollouts/")
+    ):
+        return routes.get((method, ATTEMPT)), (parts[4], parts[6])
+    return None, ()
 
-    def __init__(self, app: App, context: Context, routes: Routes) -> None:
-        self._app = app
-        self._context = context
-        self._routes = routes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handler, params = self._match(scope) if scope["type"] == "http" else (None, ())
-        if handler is None:
-            await self._app(scope, receive, send)
-            return
-        scope["leyden.hot"] = True
-        try:
-            body = await read_body(scope, receive, limit=self._context.settings.max_body_bytes)
-            reply = await handler(Call(self._context, scope["leyden.project"], scope, body, params))
-        except LeydenError as error:
-            reply = error_reply(error)
-        except Exception as error:
-            reply = unexpected_reply(error)
-        await send_reply(send, reply)
-
-    def _match(self, scope: Scope) -> tuple[Handler | None, tuple[str, ...]]:
-        path, method = scope["path"], scope["method"]
-        handler = self._routes.get((method, path))
-        if handler is not None:
-            return handler, ()
-        parts = path.split("/")
-        if (
-            len(parts) == 7
-            and parts[5] == "attempts"
-            and parts[6] != "search"
-            and path.startswith("/v1/agl/rollouts/")
-        ):
-            return self._routes.get((method, ATTEMPT)), (parts[4], parts[6])
-        return None, ()
+async def answer(handler: Handler, call: Call, receive: Receive) -> Reply:
+    """Run a handler on the body still to be read. Never raises: every failure is an answer."""
+    try:
+        body = await read_body(call.scope, receive, limit=call.context.settings.max_body_bytes)
+        return await handler(call._replace(body=body))
+    except LeydenError as error:
+        return error_reply(error)
+    except Exception as error:
+        return unexpected_reply(error)

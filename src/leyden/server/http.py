@@ -165,10 +165,15 @@ def decode_model(body: bytes, model: type[M], settings: Settings) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        detail = [{"type": e["type"], "loc": ["body", *e["loc"]], "msg": e["msg"]} for e in found]
-        where = ".".join(str(part) for part in detail[0]["loc"])
-        raise Unprocessable(f"The body does not fit: {where}: {detail[0]['msg']}", detail) from None
+        raise unfit(error, "body") from None
+
+
+def unfit(error: ValidationError, part: str) -> Unprocessable:
+    """A request whose `part` ("body" or "query") pydantic refused."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    detail = [{"type": e["type"], "loc": [part, *e["loc"]], "msg": e["msg"]} for e in found]
+    where = ".".join(str(step) for step in detail[0]["loc"])
+    return Unprocessable(f"The {part} does not fit: {where}: {detail[0]['msg']}", detail)
 
 
 def check_id(value: str | None, what: str, settings: Settings) -> str | None:

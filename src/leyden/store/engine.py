@@ -11,7 +11,7 @@ readers and the writer take in turns.
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,12 @@ class Tx:
         """False once the database itself has thrown the transaction away (disk full, connection lost)."""
         if self.is_sqlite:
             return bool(self._raw.in_transaction)
-        return not self._raw.closed and self._raw.info.transaction_status != 0
+        return not self.is_cut and self._raw.info.transaction_status != 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the connection to PostgreSQL is gone."""
+        return not self.is_sqlite and bool(self._raw.closed)
 
 
 class Database:
@@ -252,14 +257,33 @@ class Database:
     def begin(self) -> Generator[Tx]:
         """A write transaction: committed when the block ends, undone when it raises. Raises StoreBusy, StoreFull, StoreError."""
         with translated(self.label), self._shared or _NoLock():
-            tx = Tx(self._writing())
-            tx.driver("BEGIN IMMEDIATE" if self.is_sqlite else "BEGIN")
+            tx = self._begun()
             try:
                 yield tx
                 tx.driver("COMMIT")
             except BaseException:
                 self._roll_back(tx)
                 raise
+
+    def _begun(self) -> Tx:
+        """A transaction that has begun, on a new connection when the old one was cut since the last."""
+        tx = Tx(self._writing())
+        try:
+            tx.driver("BEGIN IMMEDIATE" if self.is_sqlite else "BEGIN")
+        except Exception:
+            if not self._forget_if_cut(tx):
+                raise
+            tx = Tx(self._writing())
+            tx.driver("BEGIN")
+        return tx
+
+    def _forget_if_cut(self, tx: Tx) -> bool:
+        if self.is_sqlite or self._connection is None or not tx.is_cut:
+            return False
+        self._connection.invalidate()
+        self._connection.close()
+        self._connection = None
+        return True
 
     def _writing(self) -> sa.Connection:
         if self._connection is None or self._connection.invalidated:
@@ -272,23 +296,24 @@ class Database:
                 tx.driver("ROLLBACK")
         except Exception:
             pass
-        if not self.is_sqlite and self._connection is not None and tx._raw.closed:  # pyright: ignore[reportPrivateUsage]
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
+        self._forget_if_cut(tx)
 
     def checkpoint(self) -> int:
-        """Copy the write-ahead log into the SQLite file from another connection; frames left in the log. 0 elsewhere."""
+        """Copy SQLite's write-ahead log into the file from another connection; pages the log holds. 0 elsewhere.
+
+        The log starts again from its beginning only when a write finds all of it copied.
+        """
         if not self.is_sqlite or self._shared is not None:
             return 0
         with translated(self.label), self.readers.connect() as connection:
-            _busy, frames, moved = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
-            return max(0, frames - moved)
+            _busy, pages, _copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+            return max(0, pages)
 
     def close(self) -> None:
         """Close every connection."""
         if self._connection is not None:
-            self._connection.close()
+            with suppress(DBAPIError):  # cut by the other side
+                self._connection.close()
             self._connection = None
         self.engine.dispose()
         self.readers.dispose()
@@ -420,6 +445,10 @@ def as_store_error(error: BaseException, label: str) -> StoreError:
     if "readonly" in low or "read-only" in low:
         return StoreError(
             f"The database {label} cannot be written", hint="check the permissions of the file and its folder"
+        )
+    if "unable to open" in low:
+        return StoreError(
+            f"The database {label} cannot be opened", hint="check that its folder exists and may be written"
         )
     if "connect" in low or "closed" in low or "terminating" in low or "shutting down" in low:
         return StoreBusy(

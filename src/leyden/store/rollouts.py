@@ -1,4 +1,4 @@
-"""Rollouts and the queue. The queue is an index on status: no second table, nothing to fall out of step.
+"""Rollouts and their attempts: made, changed, found, deleted. What the queue does with them is in `queue.py`.
 
 Functions take a transaction first. Those that change something run in the writer thread. Times are unix seconds, given by the caller.
 """
@@ -9,9 +9,8 @@ import orjson
 import sqlalchemy as sa
 
 from leyden.errors import NotFound
-from leyden.ingest.record import SpanRecord
 from leyden.store import resources, tables, workers
-from leyden.store.engine import Contains, RandomHex8, Statement, Tx
+from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import FINAL_ROLLOUT, QUEUED_ROLLOUT, AttemptStatus, RolloutConfig, RolloutStatus
 
@@ -102,51 +101,6 @@ ADD_ATTEMPT = Statement(
 )
 
 
-def _deadline(lease: str) -> sa.ColumnElement[Any]:
-    """now + the shortest of lease, time-out and silence allowed: when the watchdog has to look for the first time."""
-    longest: sa.ColumnElement[Any] = bind(lease)
-    shortest: sa.ColumnElement[Any] = sa.case(
-        (
-            sa.and_(
-                t.c.timeout_seconds < bind(lease),
-                sa.or_(t.c.unresponsive_seconds.is_(None), t.c.timeout_seconds <= t.c.unresponsive_seconds),
-            ),
-            t.c.timeout_seconds,
-        ),
-        (t.c.unresponsive_seconds < bind(lease), t.c.unresponsive_seconds),
-        else_=longest,
-    )
-    now: sa.ColumnElement[Any] = bind("now")
-    return now + shortest
-
-
-CLAIM = Statement(
-    lambda _: (
-        sa.update(t)
-        .where(
-            t.c.seq.in_(
-                sa.select(t.c.seq)
-                .where(
-                    t.c.project == bind("project"),
-                    t.c.status.in_([sa.literal_column("'queuing'"), sa.literal_column("'requeuing'")]),
-                )
-                .order_by(t.c.queue_pos)
-                .limit(bind("limit", type_=sa.Integer))
-                .with_for_update(skip_locked=True)
-            )
-        )
-        .values(
-            status=sa.literal_column("'preparing'"),
-            attempts=t.c.attempts + sa.literal_column("1"),
-            attempt_id=sa.literal_column("'at-'").concat(RandomHex8()),
-            end_time=sa.null(),
-            failure_reason=sa.null(),
-            deadline=_deadline("lease"),
-        )
-        .returning(t.c.queue_pos, *ROLLOUT_COLUMNS)
-    )
-)
-
 _last_position = 0
 
 
@@ -155,32 +109,6 @@ def queue_position(now: float) -> int:
     global _last_position
     _last_position = max(_last_position + 1, int(now * 1e6))
     return _last_position
-
-
-def enqueue(tx: Tx, items: list[NewRollout], *, project: str, ids: list[str], now: float) -> list[RolloutRow]:
-    """Put rollouts at the tail of the queue, in order, under the given fresh ids.
-
-    An item whose idempotency key was seen before returns the rollout it made then.
-    """
-    default_resources = (
-        resources.latest_id(tx, project=project) if any(i.resources_id is None for i in items) else None
-    )
-    rows = [
-        _known(tx, item.idempotency_key, project=project)
-        or _add(
-            tx,
-            item,
-            rollout_id,
-            project=project,
-            status="queuing",
-            resources_id=item.resources_id or default_resources,
-            now=now,
-        )
-        for item, rollout_id in zip(items, ids, strict=True)
-    ]
-    if rows:
-        tx.notices.add(f"queue:{project}")
-    return rows
 
 
 def start(
@@ -197,7 +125,7 @@ def start(
 
     The same idempotency key, or the same rollout id, returns what exists.
     """
-    known = _known(tx, item.idempotency_key, project=project) or find(tx, rollout_id, project=project)
+    known = find_key(tx, item.idempotency_key, project=project) or find(tx, rollout_id, project=project)
     if known is not None:
         return attempted(tx, known.rollout_id, project=project)
     limits = (
@@ -205,7 +133,7 @@ def start(
         if item.config
         else []
     )
-    row = _add(
+    row = add(
         tx, item, rollout_id, project=project, status="preparing", now=now, attempt_id=attempt_id,
         resources_id=item.resources_id or resources.latest_id(tx, project=project), deadline=now + min(limits) if limits else None,
     )  # fmt: skip
@@ -217,10 +145,11 @@ def start(
     return Attempted(row, first)
 
 
-def _add(
+def add(
     tx: Tx, item: NewRollout, rollout_id: str, *, project: str, status: str, resources_id: str | None, now: float,
     attempt_id: str | None = None, deadline: float | None = None, source: str | None = None,
 ) -> RolloutRow:  # fmt: skip
+    """Add a rollout in any status; with `attempt_id` it has had its first attempt. The caller adds that."""
     config = item.config
     config_text = DEFAULT_CONFIG if config is None else orjson.dumps(config.model_dump(mode="json")).decode()
     tx.hot(
@@ -264,34 +193,6 @@ def add_attempt(
         None,
         lease_until,
     )
-
-
-def claim(
-    tx: Tx, *, project: str, worker_id: str | None, now: float, lease_s: float, limit: int = 1
-) -> list[Attempted]:
-    """Hand up to `limit` queued rollouts to a worker, oldest first; [] when none is queued.
-
-    Each goes to exactly one worker, also under concurrent callers and replicas, and returns to the queue when its lease
-    lapses without a sign of life. Raises StoreBusy when the database stays locked past its timeout.
-    """
-    rows = sorted(tx.hot(CLAIM, project=project, limit=limit, lease=lease_s, now=now)) if limit > 0 else []
-    claimed: list[Attempted] = []
-    for _, *fields in rows:
-        row = RolloutRow(*fields)
-        made = add_attempt(
-            tx,
-            row,
-            attempt_id=row.attempt_id or "",
-            sequence_id=row.attempts,
-            worker_id=worker_id,
-            now=now,
-            lease_until=now + lease_s,
-        )
-        claimed.append(Attempted(row, made))
-    if worker_id is not None:
-        last = claimed[-1].attempt if claimed else None
-        workers.dequeued(tx, project=project, worker_id=worker_id, attempt=last, now=now)
-    return claimed
 
 
 def start_attempt(
@@ -390,74 +291,6 @@ def announce(tx: Tx, *, project: str, rollout_id: str, status: str) -> None:
         tx.notices.add(f"queue:{project}")
 
 
-# ── Traces that name no rollout ──────────────────────────────────────────────────────────────────────────────────
-
-
-def open_trace(
-    tx: Tx,
-    rollout_id: str,
-    *,
-    attempt_id: str,
-    project: str,
-    source: str,
-    trace_id: str,
-    now: float,
-    quiet_s: float,
-) -> None:
-    """Give a trace that names no rollout one of its own, running from its first span on. Nothing happens when it exists."""
-    if tx.hot(FIND, rollout_id=rollout_id, project=project):
-        return
-    metadata = orjson.dumps({"source": source, "trace_id": trace_id}).decode()
-    row = _add(
-        tx, NewRollout("null", metadata=metadata), rollout_id, project=project, status="preparing", resources_id=None, now=now,
-        attempt_id=attempt_id, deadline=now + quiet_s, source=source,
-    )  # fmt: skip
-    add_attempt(tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=None, now=now)
-
-
-CLOSE_TRACE = Statement(
-    lambda _: sa.update(t)
-    .where(t.c.rollout_id == bind("rollout"), t.c.status.in_([sa.literal_column("'preparing'"), sa.literal_column("'running'")]))
-    .values(status=bind("new_status"), start_time=bind("started"), end_time=bind("ended"), deadline=sa.null(),
-            failure_reason=bind("reason"), input=bind("asked"))
-)  # fmt: skip
-CLOSE_TRACE_ATTEMPT = Statement(
-    lambda _: (
-        sa.update(a)
-        .where(a.c.rollout_id == bind("rollout"), a.c.attempt_id == bind("attempt"))
-        .values(
-            status=bind("new_status"),
-            start_time=bind("started"),
-            end_time=bind("ended"),
-            failure_reason=bind("reason"),
-            lease_until=sa.null(),
-        )
-    )
-)
-
-
-def close_trace(tx: Tx, root: SpanRecord, *, project: str, now: float) -> None:
-    """End the rollout of a trace with its root span: its times, its status, its input. An ended rollout stays as it is."""
-    started = root.start_ns / 1e9 if root.start_ns is not None else now
-    ended = root.end_ns / 1e9 if root.end_ns is not None else now
-    status, reason = (
-        ("failed", root.error_message or "the root span ended in an error")
-        if root.status == "error"
-        else ("succeeded", None)
-    )
-    same: dict[str, Any] = {
-        "rollout": root.rollout_id,
-        "new_status": status,
-        "started": started,
-        "ended": ended,
-        "reason": reason,
-    }
-    asked = orjson.dumps(root.input_preview).decode()
-    if tx.hot_count(CLOSE_TRACE, **same, asked=asked):
-        tx.hot(CLOSE_TRACE_ATTEMPT, **same, attempt=root.attempt_id)
-        announce(tx, project=project, rollout_id=root.rollout_id, status=status)
-
-
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 FIND = Statement(
@@ -491,7 +324,8 @@ def get(tx: Tx, rollout_id: str, *, project: str, missing: str = "Rollout {} not
     return row
 
 
-def _known(tx: Tx, key: str | None, *, project: str) -> RolloutRow | None:
+def find_key(tx: Tx, key: str | None, *, project: str) -> RolloutRow | None:
+    """The rollout that an idempotency key made, or None."""
     rows = tx.hot(FIND_KEY, project=project, key=key) if key is not None else []
     return RolloutRow(*rows[0]) if rows else None
 

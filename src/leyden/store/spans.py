@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollouts, scores, tables
+from leyden.store import scores, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
@@ -22,6 +22,7 @@ p = tables.span_payload
 t = tables.rollout
 a = tables.attempt
 bind = sa.bindparam
+RUNNING: sa.ColumnElement[str] = sa.literal_column("'running'")
 
 SUMMARY_COLUMNS = [s.c[name] for name in SpanSummary.__dataclass_fields__]
 
@@ -66,7 +67,7 @@ TOUCH_ROLLOUT = Statement(
         .values(
             span_seq=bind("seq"),
             status=sa.case(
-                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), sa.literal_column("'running'")),
+                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), RUNNING),
                 else_=t.c.status,
             ),
             deadline=sa.case(
@@ -86,9 +87,7 @@ TOUCH_ATTEMPT = Statement(
         .where(a.c.rollout_id == bind("rollout"), a.c.attempt_id == bind("attempt"))
         .values(
             last_heartbeat_time=bind("now"),
-            status=sa.case(
-                (_among(a, "preparing", "unresponsive"), sa.literal_column("'running'")), else_=a.c.status
-            ),
+            status=sa.case((_among(a, "preparing", "unresponsive"), RUNNING), else_=a.c.status),
         )
     )
 )
@@ -140,7 +139,7 @@ def _place(tx: Tx, record: SpanRecord, *, project: str, now: float, quiet_s: flo
     rollout_id, attempt_id = record.rollout_id, record.attempt_id
     rows = tx.hot(PLACE, rollout=rollout_id, attempt=attempt_id)
     if not rows and record.source is not None:
-        rollouts.open_trace(
+        traces.begin(
             tx,
             rollout_id,
             attempt_id=attempt_id,
@@ -195,7 +194,7 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
     # An imported run has a source too, but told its times and input itself: only the root of a trace without a rollout says them.
     root = next((r for r in new if r.parent_id is None and r.source is not None), None)
     if root is not None and place.source is not None:
-        rollouts.close_trace(tx, root, project=place.project, now=now)
+        traces.end(tx, root, project=place.project, now=now)
 
 
 def next_sequence_ids(tx: Tx, pairs: Iterable[tuple[str, str]], *, project: str) -> list[int]:

@@ -30,8 +30,8 @@ Listener = Callable[[set[str]], None]
 
 GROUP_BYTES = 4 * 2**20
 GROUP_CHANGES = 256
-# 16 MiB of 16 KiB pages written while a checkpoint ran.
-LOG_FRAMES = 1024
+# The write-ahead log may grow to 64 MiB (pages of 16 KiB).
+LOG_PAGES = 4096
 
 
 class _Waiting(NamedTuple):
@@ -92,22 +92,20 @@ class Writer:
         return await future
 
     def checkpoint(self) -> int:
-        """Copy SQLite's write-ahead log into the file, off the writer; frames left in the log. For a background thread.
+        """Copy SQLite's write-ahead log into the file, off the writer; pages in the log. For a background thread.
 
-        Nothing happens when nothing was committed since.
-
-        When much was written meanwhile the writer copies the small rest itself between two groups: only a log that is
-        copied whole starts again from its beginning instead of growing.
+        Nothing happens when nothing was committed since. Under steady load some pages are always written meanwhile, so a
+        log past its bound is finished by the writer itself between two groups: few pages are left, and the log starts again.
         """
         if self.groups == self._copied:
             return 0
         self._copied = self.groups
-        left = self.database.checkpoint()
-        if left > LOG_FRAMES:
+        pages = self.database.checkpoint()
+        if pages > LOG_PAGES:
             future: Future[int] = Future()
             self._accept(_Waiting(None, 0, future, None))
             return future.result()
-        return left
+        return pages
 
     def close(self) -> None:
         """Commit what was accepted, then stop the thread."""
@@ -160,8 +158,10 @@ class Writer:
             return
         outcomes: list[tuple[Any, BaseException | None]] = []
         notices: set[str] = set()
+        begun = False
         try:
             with self.database.begin() as tx:
+                begun = True
                 for waiting in group:
                     assert waiting.change is not None
                     outcomes.append(self._one(tx, waiting.change, alone=len(group) == 1))
@@ -169,7 +169,8 @@ class Writer:
                     tx.notices.clear()
         except Exception as error:
             failure = error if isinstance(error, LeydenError) else as_store_error(error, self.database.label)
-            if len(group) > 1 and not isinstance(failure, StoreFull):
+            # A database that is locked or away is that for the whole group: asking for each change alone would wait once more for each.
+            if begun and len(group) > 1 and not isinstance(failure, StoreFull):
                 # A deadlock with another replica, or a lost connection: each change gets a transaction of its own once.
                 for waiting in group:
                     self._commit([waiting])
@@ -182,8 +183,14 @@ class Writer:
         self.groups += 1
         self._answer(group, outcomes)
         if notices:
-            for listener in self.listeners:
+            self._tell(notices)
+
+    def _tell(self, notices: set[str]) -> None:
+        for listener in self.listeners:
+            try:
                 listener(notices)
+            except Exception:  # this thread must outlive whatever a listener does
+                log.exception("a listener failed")
 
     def _checkpoint(self, asked: list[_Waiting]) -> None:
         try:

@@ -18,7 +18,7 @@ from leyden.server import wire
 from leyden.server.hot import ATTEMPT, Call, Routes
 from leyden.server.http import Reply, check_id, decode, json_reply
 from leyden.server.requests import Json, body_of, context_of, project_of
-from leyden.store import attempts, rollouts
+from leyden.store import attempts, queue, rollouts
 from leyden.store.query import Paging
 from leyden.store.rollouts import NewRollout, RolloutFilter
 from leyden.types import AttemptStatus, Mode, RolloutConfig, RolloutStatus
@@ -125,7 +125,7 @@ async def enqueue(call: Call) -> Reply:
     items = [item.checked(call) for item in asked.rollouts]
     ids, now = [new_rollout_id() for _ in items], time.time()
     rows = await call.context.store.writer.arun(
-        lambda tx: rollouts.enqueue(tx, items, project=call.project, ids=ids, now=now)
+        lambda tx: queue.enqueue(tx, items, project=call.project, ids=ids, now=now)
     )
     return json_reply([wire.rollout(row) for row in rows], 201)
 
@@ -165,7 +165,7 @@ async def dequeue(call: Call) -> Reply:
 
     async def claim() -> Reply | None:
         claimed = await context.store.writer.arun(
-            lambda tx: rollouts.claim(
+            lambda tx: queue.claim(
                 tx,
                 project=call.project,
                 worker_id=worker_id,

@@ -3,18 +3,19 @@
 import asyncio
 import time
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from leyden.errors import BadInput, LeydenError, NotFound, TooLarge
 from leyden.ingest import agl_json, payload
 from leyden.ingest.record import SpanRecord
 from leyden.server import wire
 from leyden.server.hot import Call, Routes
-from leyden.server.http import Reply, Unprocessable, check_id, decode, error_reply, json_reply
+from leyden.server.http import Reply, check_id, decode, error_reply, json_reply, unfit
 from leyden.server.requests import Json, context_of, project_of
 from leyden.settings import Settings
 from leyden.store import spans
@@ -165,14 +166,21 @@ def _page(call: Call, search: SearchSpans) -> Reply:
 
 
 async def search(call: Call) -> Reply:
-    """POST spans/search: a page of a rollout's spans as they came; a small page is answered without leaving the event loop's turn."""
-    asked = decode(call.body, dict[str, Any], call.context.settings)
+    """POST spans/search: a page of a rollout's spans as they came."""
+    return await _answer_page(call, decode(call.body, dict[str, Any], call.context.settings))
+
+
+async def listing(call: Call) -> Reply:
+    """GET spans: the same page, asked for with a query."""
+    text = call.scope["query_string"].decode("latin-1")
+    return await _answer_page(call, dict(parse_qsl(text, keep_blank_values=True)))
+
+
+async def _answer_page(call: Call, asked: dict[str, Any]) -> Reply:
     try:
         which = SearchSpans.model_validate(asked)
-    except ValueError as error:
-        raise Unprocessable(
-            "The body does not fit", [{"type": "value_error", "loc": ["body"], "msg": str(error)}]
-        ) from None
+    except ValidationError as error:
+        raise unfit(error, "query" if call.scope["method"] == "GET" else "body") from None
     return await asyncio.to_thread(_page, call, which)
 
 
@@ -180,14 +188,8 @@ HOT: Routes = {
     ("POST", "/v1/agl/spans"): add,
     ("POST", "/v1/agl/spans/next"): next_sequence_id,
     ("POST", "/v1/agl/spans/search"): search,
+    ("GET", "/v1/agl/spans"): listing,
 }
-
-
-@router.get("/v1/agl/spans")
-def list_spans(request: Request, which: Annotated[SearchSpans, Query()]) -> Response:
-    """A page of a rollout's spans as they came, in sequence order; empty for an unknown rollout."""
-    reply = _page(Call(context_of(request), project_of(request), request.scope, b"", ()), which)
-    return Response(reply.body, media_type="application/json")
 
 
 @router.get("/api/rollouts/{rollout_id}/spans")
