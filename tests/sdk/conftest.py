@@ -8,7 +8,7 @@ import pytest
 
 import leyden
 from fakes.sink import Sink
-from leyden.sdk import config, trace
+from leyden.sdk import config, content
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in ("LEYDEN_URL", "LEYDEN_API_KEY", "LEYDEN_ENABLED", "LEYDEN_SAMPLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LEYDEN_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setattr(trace, "_complained", False)
+    monkeypatch.setattr(content, "_complained", False)
     yield
     leyden.shutdown(timeout_s=1)
     # Whatever a test provoked, nothing of ours went wrong inside.

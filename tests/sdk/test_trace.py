@@ -15,7 +15,9 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import leyden
 from fakes.sink import Sink
+from leyden.sdk import capture, config, messages
 from leyden.sdk import trace as sdk_trace
+from leyden.sdk.spans import OwnTracer
 
 Start = Callable[..., Any]
 
@@ -554,3 +556,123 @@ def test_a_share_of_rollouts_is_recorded_whole(start: Start, sink: Sink) -> None
     assert set(counts.values()) == {2}
     started = [body["rollout_id"] for path, body in sink.taken if path == "/api/rollouts"]
     assert set(started) == set(counts)
+
+
+def say_everything(tracer: Any) -> Any:
+    """A span on which every method of OpenTelemetry's API was used."""
+    parent = tracer.start_span("parent")
+    span = tracer.start_span(
+        "first name", otel.set_span_in_context(parent), otel.SpanKind.CLIENT, {"given": 1}
+    )
+    span.set_attribute("text", "a")
+    span.set_attribute("list", ["a", "b"])
+    span.set_attributes({"flag": True, "number": 1.5, "text": "b", "object": {"k": [1]}})
+    span.add_event("event", {"k": 1}, timestamp=7)
+    span.add_link(parent.get_span_context(), {"why": "x"})
+    span.update_name("name")
+    with contextlib.suppress(KeyError), otel.use_span(span, record_exception=True):
+        raise KeyError("lost")
+    span.set_status(otel.Status(otel.StatusCode.OK))
+    span.set_status(otel.StatusCode.ERROR, "too late")
+    assert span.is_recording()
+    span.end(end_time=9)
+    span.end(end_time=10)
+    span.set_attribute("late", 1)
+    span.add_event("late")
+    span.set_status(otel.StatusCode.ERROR, "late")
+    span.update_name("late")
+    assert not span.is_recording()
+    return parent, span
+
+
+def test_our_spans_say_what_the_sdks_say(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    start()
+    monkeypatch.setenv("OTEL_SPAN_EVENT_COUNT_LIMIT", "1")
+    provider = TracerProvider(shutdown_on_exit=False)
+    theirs = say_everything(provider.get_tracer("x"))
+    ours = say_everything(OwnTracer(TracerProvider(shutdown_on_exit=False), "x"))
+    told, expected = (json.loads(span.to_json()) for _, span in (ours, theirs))
+    parent, span = ours
+    assert span.parent == parent.get_span_context()
+    assert span.context.trace_id == parent.context.trace_id
+    for facts in (told, expected):
+        del facts["context"], facts["parent_id"], facts["start_time"], facts["links"][0]["context"]
+        del facts["events"][0]["timestamp"], facts["events"][0]["attributes"]["exception.stacktrace"]
+    assert told == expected
+
+
+def test_a_span_holds_no_more_attributes_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3")
+    span: Any = OwnTracer(TracerProvider(shutdown_on_exit=False), "x").start_span("s")
+    for i in range(5):
+        span.set_attribute(f"k{i}", i)
+    span.set_attribute("k4", "again")
+    assert dict(span.attributes) == {"k2": 2, "k3": 3, "k4": "again"}
+    assert span.dropped_attributes == 2
+
+
+def test_a_length_limit_of_the_environment_is_kept(
+    start: Start, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5")
+    start()
+    leyden.trace.tool("t")(lambda text: text)("a long text")
+    assert leyden.flush()
+    assert sink.span("execute_tool t")["attributes"]["gen_ai.tool.call.result"] == "a lon"
+
+
+def test_two_threads_that_end_a_span_end_it_once(start: Start, sink: Sink) -> None:
+    start()
+    assert config.running is not None
+    span = config.running.tracer.start_span("once")
+    gate = threading.Barrier(8)
+
+    def end() -> None:
+        gate.wait()
+        span.end()
+
+    threads = [threading.Thread(target=end) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert leyden.flush()
+    assert sink.names == ["once"]
+
+
+class Text(str):
+    pass
+
+
+circle: list[Any] = []
+circle.append(circle)
+deep: Any = 1
+for _ in range(40):
+    deep = [deep]
+VALUES: list[Any] = [
+    "text", 'quo"te\n\x00é😀', 1, -1.5, True, None, (), {"a": [1, {"b": (2, None)}]}, {1: "a", None: 2}, float("nan"), [float("inf")],
+    2**70, Text("sub"), {Text("k"): Text("v")}, b"bytes", {1, 2}, Task("goal"), circle, deep, {"x": object}, "y" * 70_000,
+    {"a": "b" * 40_000, "c": 1}, list(range(3_000)), {str(i): i for i in range(3_000)}, [["z" * 50] * 50] * 50, "\ud800",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_the_quick_way_to_json_says_what_the_careful_one_says(value: Any) -> None:
+    quick = capture.bounded_json(value)
+    assert quick == capture.encode(capture.clip(value))
+    json.loads(quick, parse_constant=pytest.fail)
+    assert len(quick) < 3 * capture.MAX_CHARS
+    text = messages.input_messages([{"role": "user", "content": value, "tool_calls": [value]}])
+    assert json.loads(text, parse_constant=pytest.fail)[0]["role"] == "user"
+    assert len(text) < 3 * capture.MAX_CHARS
+
+
+def test_a_message_that_changes_after_the_call_is_kept_as_it_was(start: Start, sink: Sink) -> None:
+    start()
+    history: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "then"}]}]
+    leyden.trace.llm("m")(lambda messages: "ok")(history)
+    history[0]["content"][0]["text"] = "now"
+    history.append({"role": "user", "content": "more"})
+    assert leyden.flush()
+    kept = json.loads(sink.span("chat m")["attributes"]["gen_ai.input.messages"])
+    assert kept == [{"role": "user", "parts": [{"type": "text", "content": "then"}]}]

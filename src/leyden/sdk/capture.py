@@ -13,18 +13,74 @@ from typing import Any, cast
 MAX_CHARS = 32_768
 """Longest captured value, in characters before JSON escaping."""
 
-# json.dumps with options builds an encoder on every call, which costs more than encoding.
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _MAX_DEPTH = 12
 _MAX_ITEMS = 1_000
 _MAX_NODES = 8_000
 
 
+def _make_encoder() -> Callable[[Any], str]:
+    """Compact JSON without NaN. The encoder is built once: json.dumps builds one per call, which costs more than encoding."""
+    from json import encoder
+
+    make: Any = getattr(encoder, "c_make_encoder", None)
+    if make is None:
+        return json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+    default = json.JSONEncoder().default
+    # No table of objects seen, so a circle ends in RecursionError: callers check depth first, or catch it.
+    encode = make(None, default, encoder.encode_basestring, None, ":", ",", False, False, False)
+    return lambda value: "".join(encode(value, 0))
+
+
+encode = _make_encoder()
+"""A JSON-ready value as compact JSON. Raises on anything else, NaN and circles included."""
+
+
 def bounded_json(value: Any, limit: int = MAX_CHARS) -> str:
     """`value` as JSON text of about `limit` characters at most; cut places carry a marker."""
-    if type(value) is str and len(value) <= limit:
-        return _dumps(value)
+    try:
+        if _room_after(value, limit, 0) >= 0:
+            return encode(value)
+    except Exception:  # somebody changes it meanwhile; the walk below says what it can
+        pass
     return _dumps(clip(value, limit))
+
+
+def _room_after(value: Any, room: int, depth: int) -> int:
+    """What is left of `room` characters after a value that JSON can hold as it is; negative when it is too large or something else.
+
+    Most values are small and plain: then this is all the walking there is.
+    """
+    kind: Any = type(cast(object, value))
+    if kind is str:
+        return room - len(value) - 2
+    if kind is dict:
+        if depth >= _MAX_DEPTH or len(value) > _MAX_ITEMS:
+            return -1
+        for key, item in value.items():
+            if type(key) is not str:
+                return -1
+            if type(item) is str:
+                room -= len(item) + len(key) + 6
+            else:
+                room = _room_after(item, room - len(key) - 4, depth + 1)
+            if room < 0:
+                return -1
+        return room
+    if kind is list or kind is tuple:
+        if depth >= _MAX_DEPTH or len(value) > _MAX_ITEMS:
+            return -1
+        for item in value:
+            room = _room_after(item, room, depth + 1)
+            if room < 0:
+                return -1
+        return room
+    if value is None or kind is bool:
+        return room - 8
+    if kind is int:
+        return room - 8 if -(2**63) <= value < 2**63 else -1
+    if kind is float:
+        return room - 8 if math.isfinite(value) else -1
+    return -1
 
 
 def bounded_text(value: Any, limit: int = MAX_CHARS) -> str:
@@ -34,6 +90,8 @@ def bounded_text(value: Any, limit: int = MAX_CHARS) -> str:
 
 def clip(value: Any, limit: int = MAX_CHARS) -> Any:
     """A JSON-ready snapshot of `value` that holds at most about `limit` characters of text."""
+    if type(value) is str:
+        return _cut(value, limit)
     try:
         return _Walk(limit).take(value, 0)
     except Exception:
@@ -47,7 +105,7 @@ def safe_str(value: Any, limit: int = 2_000) -> str:
 
 def _dumps(value: Any) -> str:
     try:
-        return _encode(value)
+        return encode(value)
     except Exception:
         return json.dumps(f"<{type(value).__name__}: could not be read>")
 

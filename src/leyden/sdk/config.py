@@ -19,6 +19,7 @@ from opentelemetry.trace import Tracer
 from leyden.errors import BadInput
 from leyden.sdk.context import RolloutSampler
 from leyden.sdk.export import EXIT_S, Exporter, RolloutSpans, Stats, finish_with_multiprocessing
+from leyden.sdk.spans import OwnTracer, cuts_values
 from leyden.sdk.spool import Spool
 from leyden.sdk.wire import DEFAULT_URL, Wire
 from leyden.settings import Settings, data_dir
@@ -50,7 +51,7 @@ class Running:
 
     config: Config
     arguments: dict[str, Any]
-    tracer: Tracer
+    tracer: Tracer | OwnTracer
     exporter: Exporter
     provider: TracerProvider | None
 
@@ -195,7 +196,9 @@ def _start(
         client.wire.on_close(lambda: exporter.flush(EXIT_S))
     exporter.start_if_left_over()
     _watch_process_end()
-    return Running(config, arguments, provider.get_tracer("leyden"), exporter, own)
+    others_look = own is None or set_global or cuts_values()
+    tracer = provider.get_tracer("leyden") if others_look else OwnTracer(provider, "leyden")
+    return Running(config, arguments, tracer, exporter, own)
 
 
 def _provider(config: Config, sampler: RolloutSampler) -> TracerProvider:

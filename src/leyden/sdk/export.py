@@ -33,11 +33,12 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 from opentelemetry import context as otel
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from leyden.errors import ServerUnreachable
 from leyden.sdk import semconv
+from leyden.sdk.content import write
 from leyden.sdk.context import RolloutSampler, acting_agent, bound
 from leyden.sdk.otlp_json import encode
 from leyden.sdk.spool import Request, Spool
@@ -456,18 +457,16 @@ class RolloutSpans(SpanProcessor):
         self._agent = agent
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        here = get_current()
-        context = here if parent_context is None else parent_context
         # A parent context that was built by hand may lack what the running code carries.
-        binding = bound(context) or bound(here)
-        agent = acting_agent(context) or acting_agent(here) or self._agent
-        stamps: dict[str, str] = {}
+        binding = bound(parent_context) or bound()
+        agent = acting_agent(parent_context) or acting_agent() or self._agent
+        stamps: dict[str, Any] = {}
         if binding is not None and binding.sampled:
             stamps = {semconv.ROLLOUT_ID: binding.rollout_id, semconv.ATTEMPT_ID: binding.attempt_id}
         if agent and semconv.AGENT_NAME not in (span.attributes or {}):
             stamps[semconv.AGENT_NAME] = agent
         if stamps:
-            span.set_attributes(stamps)
+            write(span, stamps)
 
     def on_end(self, span: ReadableSpan) -> None:
         if span.context is None or not span.context.trace_flags.sampled:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from leyden.sdk import semconv
-from leyden.sdk.capture import bounded_json, bounded_text, clip
+from leyden.sdk.capture import MAX_CHARS, bounded_json, bounded_text, clip, encode
 
 _MESSAGE_KEYS = ("messages", "input", "prompt", "question", "query", "text")
 
@@ -34,7 +34,7 @@ def input_messages(content: Any) -> str:
     """What a model or agent was given, as `gen_ai.input.messages`: a message list, or one user message."""
     items = cast(list[Any], content) if isinstance(content, (list, tuple)) else None
     if items and all(_get(item, "role") or _get(item, "type") for item in items):
-        return bounded_json([_message(item) for item in items])
+        return _joined([_message(item) for item in items])
     return bounded_json([{"role": "user", "parts": [_text(content)]}])
 
 
@@ -55,10 +55,10 @@ def response_attributes(response: Any) -> dict[str, Any]:
     if isinstance(response_id, str):
         found[semconv.RESPONSE_ID] = response_id
     messages = _answers(response)
-    found[semconv.OUTPUT_MESSAGES] = bounded_json(messages) if messages else output_messages(response)
+    found[semconv.OUTPUT_MESSAGES] = _joined(messages) if messages else output_messages(response)
     reasons = [str(m["finish_reason"]) for m in messages if m.get("finish_reason")]
     if reasons:
-        found[semconv.FINISH_REASONS] = reasons
+        found[semconv.FINISH_REASONS] = tuple(reasons)
     found.update(usage_attributes(_get(response, "usage")))
     return found
 
@@ -130,6 +130,21 @@ class StreamedResponse:
         if isinstance(text, str) and self._chars < 100_000:
             self._text.append(text)
             self._chars += len(text)
+
+
+def _joined(messages: list[dict[str, Any]]) -> str:
+    """Messages as JSON, cut like any value. The texts inside are cut already, so most need no second walk."""
+    texts: list[str] = []
+    room = MAX_CHARS
+    try:
+        for message in messages:
+            texts.append(encode(message))
+            room -= len(texts[-1])
+            if room < 0:
+                return bounded_json(messages)
+    except Exception:  # an id or a name that is no text
+        return bounded_json(messages)
+    return f"[{','.join(texts)}]"
 
 
 def _answers(response: Any) -> list[dict[str, Any]]:
@@ -232,8 +247,9 @@ def _text(content: Any) -> dict[str, Any]:
 
 def _get(value: Any, name: str) -> Any:
     """A field of a dict or an object; None when it is absent or reading it raises."""
-    if type(value) is dict:
-        return cast(dict[str, Any], value).get(name)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind is dict:
+        return value.get(name)
     if value is None or isinstance(value, (str, int, float)):
         return None
     try:
@@ -249,6 +265,8 @@ def _get(value: Any, name: str) -> Any:
 def _first(value: Any, *names: str) -> int | None:
     for name in names:
         count = _get(value, name)
+        if type(count) is int:
+            return count
         if isinstance(count, (int, float)) and not isinstance(count, bool):
             return int(count)
     return None

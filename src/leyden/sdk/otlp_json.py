@@ -4,7 +4,6 @@ Promises: one span that cannot be encoded is left out alone and counted; text th
 """
 
 import base64
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -13,6 +12,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, StatusCode
+
+from leyden.sdk.capture import encode as encode_json
 
 _STATUS = {StatusCode.UNSET: 0, StatusCode.OK: 1, StatusCode.ERROR: 2}
 
@@ -23,7 +24,7 @@ def encode(spans: Iterable[ReadableSpan]) -> tuple[bytes, int, int]:
     held = failed = 0
     for span in spans:
         try:
-            text = _dumps(_span(span))
+            text = encode_json(_span(span))
         except Exception:
             failed += 1
             continue
@@ -31,20 +32,17 @@ def encode(spans: Iterable[ReadableSpan]) -> tuple[bytes, int, int]:
         scopes.setdefault(span.instrumentation_scope, []).append(text)
         held += 1
     parts = [
-        f'{{"resource":{_dumps({"attributes": _attributes(resource.attributes)})},"scopeSpans":['
+        f'{{"resource":{encode_json({"attributes": _attributes(resource.attributes)})},"scopeSpans":['
         + ",".join(
-            f'{{"scope":{_dumps(_scope(scope))},"spans":[{",".join(texts)}]}}'
+            f'{{"scope":{encode_json(_scope(scope))},"spans":[{",".join(texts)}]}}'
             for scope, texts in scopes.items()
         )
-        + f'],"schemaUrl":{_dumps(resource.schema_url)}}}'
+        + f'],"schemaUrl":{encode_json(resource.schema_url)}}}'
         for resource, scopes in resources.values()
     ]
     body = '{"resourceSpans":[' + ",".join(parts) + "]}"
     # A lone surrogate cannot be encoded; replaced, it costs one character instead of the batch.
     return body.encode("utf-8", "replace"), held, failed
-
-
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _span(span: ReadableSpan) -> dict[str, Any]:

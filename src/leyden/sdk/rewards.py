@@ -7,9 +7,10 @@ from typing import Any, SupportsFloat, cast
 from opentelemetry.trace import Link, Span
 
 from leyden.sdk import config, semconv
+from leyden.sdk.content import harmless
 from leyden.sdk.context import bind_rollout, bound
 from leyden.sdk.rollout import RolloutScope
-from leyden.sdk.trace import SpanHandle, harmless
+from leyden.sdk.trace import SpanHandle
 
 
 def reward(
