@@ -21,14 +21,20 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import leyden
+from leyden import errors
 from leyden.sdk import config
 from leyden.sdk.client import Client
 from leyden.sdk.trace import bind
 from leyden.settings import Settings
 from leyden.types import (
+    LLM,
+    AttemptedRollout,
     AttemptStatus,
+    EnqueueRollout,
+    RolloutConfig,
     RolloutStatus,
     SpanSummary,
+    WorkerStatus,
 )
 
 
