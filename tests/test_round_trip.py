@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,23 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import leyden
-from leyden.sdk import config
+from conftest import Clock
+from leyden import errors
+from leyden.sdk import config, delivery
 from leyden.sdk.client import Client
 from leyden.sdk.trace import bind
+from leyden.server.app import create_app
+from leyden.server.jobs import watch
 from leyden.settings import Settings
 from leyden.types import (
+    LLM,
+    AttemptedRollout,
     AttemptStatus,
+    EnqueueRollout,
+    RolloutConfig,
     RolloutStatus,
     SpanSummary,
+    WorkerStatus,
 )
 
 
@@ -374,8 +384,6 @@ def serving(db: Path, port: int = 0) -> Iterator[str]:
     """A server on loopback; `port` 0 takes a free one."""
     import uvicorn
 
-    from leyden.server.app import create_app
-
     app = create_app(Settings(db=str(db)))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
@@ -427,6 +435,77 @@ def test_what_was_recorded_while_the_server_was_away_arrives_once_with_the_next_
         run_child(url, "third", tmp_path)
         assert stored(client) == whole | {"third": ("succeeded", 2, 1.0)}
         assert not list((tmp_path / "spool").glob("*/*/*.seg"))
+
+
+# ── A process that dies ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_whose_process_died_is_given_up_with_a_reason(clock: Clock, settings: Settings) -> None:
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        leyden.init(client=client, flush_s=600.0)
+        scope = leyden.rollout("x")
+        scope.__enter__()
+        plan("tea")
+        assert leyden.flush(30)
+        assert client.rollout(scope.rollout_id).status == RolloutStatus.RUNNING
+        clock.advance(899)
+        watch(app.context)
+        assert client.rollout(scope.rollout_id).status == RolloutStatus.RUNNING
+        clock.advance(2)
+        watch(app.context)
+        run = client.rollout_detail(scope.rollout_id)
+        assert run.status == RolloutStatus.FAILED
+        assert run.failure_reason == "silent for longer than unresponsive_seconds=900"
+        assert run.attempt_list[0].status == AttemptStatus.UNRESPONSIVE
+        scope.__exit__(None, None, None)
+
+
+def test_a_long_silent_step_is_not_taken_for_a_death(
+    clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "HEARTBEAT_S", 0.0)
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        leyden.init(client=client, flush_s=600.0)
+        with leyden.rollout("x") as r:
+            for _ in range(5):
+                clock.advance(600)
+                assert leyden.flush(30)
+                watch(app.context)
+        assert leyden.flush(30)
+        run = client.rollout_detail(r.rollout_id)
+        assert (run.status, run.failure_reason) == (RolloutStatus.SUCCEEDED, None)
+        assert run.duration_s == 3000
+
+
+def test_a_server_that_was_down_counts_silence_from_its_start(clock: Clock, settings: Settings) -> None:
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        config = RolloutConfig(unresponsive_seconds=900.0)
+        client.register_rollout("ro-1", "at-1", config=config)
+    clock.advance(5000)
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        watch(app.context)
+        assert client.rollout("ro-1").status == RolloutStatus.PREPARING
+        clock.advance(901)
+        watch(app.context)
+        assert client.rollout("ro-1").status == RolloutStatus.FAILED
+
+
+def test_a_run_that_began_long_ago_is_not_given_up_while_it_is_delivered(
+    clock: Clock, settings: Settings
+) -> None:
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        config = RolloutConfig(unresponsive_seconds=900.0)
+        made = client.register_rollout("ro-1", "at-1", config=config, start_time=clock.now - 86_400)
+        watch(app.context)
+        assert client.rollout("ro-1").status == RolloutStatus.PREPARING
+        assert made.attempt.last_heartbeat_time == clock.now
+        client.update_attempt("ro-1", "at-1", status="succeeded")
+        assert client.rollout_detail("ro-1").duration_s == 86_400
 
 
 # ── Every call of the client, on the real application ────────────────────────────────────────────────────────────
