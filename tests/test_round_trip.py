@@ -25,6 +25,7 @@ import leyden
 from conftest import Clock
 from leyden import errors
 from leyden.sdk import config, delivery
+from leyden.sdk.calls import rollouts as rollout_calls
 from leyden.sdk.client import Client
 from leyden.sdk.trace import bind
 from leyden.server.app import create_app
@@ -762,3 +763,32 @@ def test_a_key_decides_where_a_record_goes_and_what_may_be_asked(remote: Client)
     with Client(remote.url, key="lk_nobody") as nobody, pytest.raises(errors.Unauthorized):
         nobody.rollouts()
     assert remote.list_rollouts().total == 0
+
+
+def test_waiting_goes_on_over_several_slices_until_the_last_run_ends(
+    remote: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_calls, "_POLL_S", 0.05)
+    asked: list[float] = []
+    request = remote.request
+
+    def counted(method: str, path: str, **more: Any) -> Any:
+        asked.append(more["body"]["timeout"])
+        return request(method, path, **more)
+
+    first, second = (remote.start_rollout(n) for n in range(2))
+    remote.update_attempt(first.rollout_id, status="succeeded")
+    ids = [first.rollout_id, second.rollout_id]
+    with Client(remote.url) as other, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(other, "request", counted)
+        waiting = pool.submit(other.wait, ids)
+        while len(asked) < 3:
+            time.sleep(0.01)
+        assert not waiting.done()
+        remote.update_attempt(second.rollout_id, status="failed", failure_reason="x")
+        assert [r.rollout_id for r in waiting.result(30)] == ids
+        assert set(asked) == {0.05}
+        unfinished = remote.start_rollout(3).rollout_id
+        began = time.monotonic()
+        assert [r.rollout_id for r in other.wait([*ids, unfinished], 0.2)] == ids
+        assert 0.19 <= time.monotonic() - began < 5
