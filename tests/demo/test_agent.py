@@ -12,8 +12,10 @@ import pytest
 import leyden
 from leyden.demo import scripted_model
 from leyden.demo.agent import SEED_PROMPT, Agent, ModelError, NotHandled, chat_over_http, render
+from leyden.demo.desk import Desk
+from leyden.demo.rules import check, rooms_that_will_do
 from leyden.demo.scripted_model import complete
-from leyden.demo.world import Desk, check, rooms_that_will_do, tasks
+from leyden.demo.world import tasks
 from leyden.errors import BadInput
 
 

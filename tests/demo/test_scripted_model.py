@@ -9,8 +9,12 @@ import pytest
 
 from leyden.demo import scripted_model
 from leyden.demo.agent import SEED_PROMPT, Agent, chat_over_http, join_chunks
-from leyden.demo.scripted_model import chunks, complete, follow_probability
-from leyden.demo.world import RULES, TOOLS, Desk, ToolError, check, tasks, with_calendar_date
+from leyden.demo.desk import Desk
+from leyden.demo.policy import follow_probability
+from leyden.demo.rules import RULES, check
+from leyden.demo.scripted_model import chunks, complete
+from leyden.demo.tools import TOOLS, ToolError, with_calendar_date
+from leyden.demo.world import tasks
 
 ALL_RULES = SEED_PROMPT + "".join(f"- {text}\n" for text in RULES.values())
 

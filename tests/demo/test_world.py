@@ -4,18 +4,11 @@ import pytest
 
 from leyden.demo import scripted_model
 from leyden.demo.agent import Agent
-from leyden.demo.scripted_model import Fidelity
-from leyden.demo.world import (
-    ROOMS,
-    RULES,
-    TOOLS,
-    Desk,
-    ToolError,
-    check,
-    rooms_that_will_do,
-    tasks,
-    with_calendar_date,
-)
+from leyden.demo.desk import Desk
+from leyden.demo.policy import Fidelity
+from leyden.demo.rules import RULES, check, rooms_that_will_do
+from leyden.demo.tools import TOOLS, ToolError, with_calendar_date
+from leyden.demo.world import ROOMS, tasks
 
 OBEDIENT = Fidelity(stated=1.0, unstated=0.0)
 """Follows exactly what its prompt states: a perfect policy when the prompt states every rule."""

@@ -71,7 +71,9 @@ def mounted(folder: Path, options: str) -> bool:
     """Whether a tmpfs now lies there; only root may, and not in every container."""
     if os.geteuid() != 0:
         return False
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
+    )
     return done.returncode == 0
 
 
@@ -86,7 +88,9 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Small
         yield PageLimit(folder)
 
 
-def test_a_full_disk_is_one_clear_answer_and_the_server_goes_on_when_space_returns(small_disk: SmallDisk) -> None:
+def test_a_full_disk_is_one_clear_answer_and_the_server_goes_on_when_space_returns(
+    small_disk: SmallDisk,
+) -> None:
     with serving(Settings(db=str(small_disk.folder / "leyden.db"))) as http:
         item = http.post("/v1/agl/rollouts", json={"input": 1}).json()
         ids = {"rollout_id": item["rollout_id"], "attempt_id": item["attempt"]["attempt_id"]}
@@ -119,7 +123,13 @@ def test_an_exporter_is_told_to_come_back_when_the_disk_is_full(tmp_path: Path) 
     limit = PageLimit(tmp_path)
     with serving(Settings(db=str(tmp_path / "leyden.db"))) as http:
         limit.fill(http)
-        span = {"traceId": "a" * 32, "spanId": "b" * 16, "name": "x" * 1_000_000, "startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+        span = {
+            "traceId": "a" * 32,
+            "spanId": "b" * 16,
+            "name": "x" * 1_000_000,
+            "startTimeUnixNano": "1",
+            "endTimeUnixNano": "2",
+        }
         answer = http.post("/v1/traces", json={"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert "No space left" in answer.json()["message"]
@@ -129,7 +139,9 @@ def test_an_exporter_is_told_to_come_back_when_the_disk_is_full(tmp_path: Path) 
 # ── Locked ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_database_locked_by_another_program_is_a_503_within_the_timeout_for_everybody(tmp_path: Path) -> None:
+def test_a_database_locked_by_another_program_is_a_503_within_the_timeout_for_everybody(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "leyden.db"
     with serving(Settings(db=str(path), busy_timeout_s=0.5)) as http:
         body = {"rollouts": [{"input": 1}]}
@@ -148,7 +160,9 @@ def test_a_database_locked_by_another_program_is_a_503_within_the_timeout_for_ev
         for thread in threads:
             thread.join()
         took_s = time.monotonic() - before
-        assert {(a.status_code, a.headers["retry-after"], a.json()["error"]["code"]) for a in answers} == {(503, "1", "store_busy")}
+        assert {(a.status_code, a.headers["retry-after"], a.json()["error"]["code"]) for a in answers} == {
+            (503, "1", "store_busy")
+        }
         assert len(answers) == 12
         # One group waits while the next gathers: two timeouts at most, not one for each request.
         assert took_s < 3
@@ -217,8 +231,12 @@ COMMANDS = [("info",), ("keys", "create", "--name", "x")]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
-@pytest.mark.parametrize("content", [b"this is a letter, not a database\n" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path, command: tuple[str, ...], content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"this is a letter, not a database\n" * 100, b"SQLite format 3\0" + b"\xff" * 5000]
+)
+def test_a_file_that_is_no_database_is_told_by_its_name(
+    tmp_path: Path, command: tuple[str, ...], content: bytes
+) -> None:
     path = tmp_path / "letter.db"
     path.write_bytes(content)
     said = refused(leyden(*command, "--db", str(path)))
@@ -228,13 +246,17 @@ def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path, command:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
-def test_a_folder_in_the_place_of_the_database_is_told_by_its_name(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_folder_in_the_place_of_the_database_is_told_by_its_name(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
     assert str(tmp_path) in refused(leyden(*command, "--db", str(tmp_path)))
 
 
 def test_a_file_in_the_place_of_the_folder_is_told_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert str(tmp_path / "file") in refused(leyden("keys", "create", "--name", "x", "--db", str(tmp_path / "file" / "x.db")))
+    assert str(tmp_path / "file") in refused(
+        leyden("keys", "create", "--name", "x", "--db", str(tmp_path / "file" / "x.db"))
+    )
 
 
 def test_a_database_of_a_newer_leyden_is_refused_with_what_to_do(database_url: str) -> None:

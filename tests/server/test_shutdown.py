@@ -11,7 +11,9 @@ from faults.load import Load, Sender
 from faults.processes import running, until
 
 
-def test_sigterm_in_the_middle_of_a_load_stores_all_that_was_acknowledged_and_exits_with_0(database_url: str) -> None:
+def test_sigterm_in_the_middle_of_a_load_stores_all_that_was_acknowledged_and_exits_with_0(
+    database_url: str,
+) -> None:
     with running(database_url) as server:
         load = Load(server.url, requests=400, spans=20)
         sender = Sender(load, server.url)
@@ -67,7 +69,9 @@ def test_overload_is_answered_503_with_a_time_to_retry_and_loses_nothing(tmp_pat
             blocker.execute("ROLLBACK")
             blocker.close()
         sender.join()
-        assert {(answer.status_code, answer.headers["retry-after"]) for answer in sender.refused} == {(503, "1")}
+        assert {(answer.status_code, answer.headers["retry-after"]) for answer in sender.refused} == {
+            (503, "1")
+        }
         assert len(sender.acknowledged) == 40
         found, shared = load.stored(server.url)
     assert set(found) == load.all_span_ids()

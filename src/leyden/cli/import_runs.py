@@ -31,12 +31,18 @@ _BATCH_RUNS, _BATCH_SPANS = 200, 1000
 
 @dataclass
 class Outcome:
-    """What became of an import. `skipped` holds one line for each record or span that was not stored."""
+    """What became of an import. `skipped` has a line for what was not stored; one line may stand for several records."""
 
     imported: int = 0
     unchanged: int = 0
     spans: int = 0
     skipped: list[str] = field(default_factory=list[str])
+    records_skipped: int = 0
+
+    def skip(self, line: str, records: int = 1) -> None:
+        """Note what was not stored, and why."""
+        self.skipped.append(line)
+        self.records_skipped += records
 
     @property
     def exit_code(self) -> int:
@@ -109,17 +115,17 @@ def load(
     show: Callable[[Outcome], None],
 ) -> None:
     """Send what was read in batches, counting into `outcome`, which is right also when an error ends it early."""
-    for batch in _batches(items, outcome.skipped):
+    for batch in _batches(items, outcome):
         _send(client, batch, outcome)
         show(outcome)
 
 
-def _batches(items: Iterable[RecordedRun | BadRecord], skipped: list[str]) -> Iterator[list[RecordedRun]]:
+def _batches(items: Iterable[RecordedRun | BadRecord], outcome: Outcome) -> Iterator[list[RecordedRun]]:
     batch: list[RecordedRun] = []
     spans = 0
     for item in items:
         if isinstance(item, BadRecord):
-            skipped.append(": ".join(part for part in (str(item.file), item.where, item.why) if part))
+            outcome.skip(str(item), item.records)
             continue
         if batch and (len(batch) >= _BATCH_RUNS or spans + len(item.spans) > _BATCH_SPANS):
             yield batch
@@ -136,7 +142,7 @@ def _send(client: Client, batch: list[RecordedRun], outcome: Outcome) -> None:
     except BadInput as error:
         # One run that the server refuses, or a batch over its limit, must not cost the others.
         if len(batch) == 1:
-            outcome.skipped.append(f"{batch[0].rollout_id}: {error.message}")
+            outcome.skip(f"{batch[0].rollout_id}: {error.message}")
             return
         middle = len(batch) // 2
         _send(client, batch[:middle], outcome)
@@ -145,7 +151,8 @@ def _send(client: Client, batch: list[RecordedRun], outcome: Outcome) -> None:
     outcome.imported += answer["imported"]
     outcome.unchanged += answer["unchanged"]
     outcome.spans += answer["spans"]
-    outcome.skipped += [_refused(entry) for entry in answer["rejected"]]
+    for entry in answer["rejected"]:
+        outcome.skip(_refused(entry))
 
 
 def _refused(entry: dict[str, Any]) -> str:
@@ -156,7 +163,7 @@ def _tell(outcome: Outcome) -> None:
     unchanged = f" {many(outcome.unchanged, 'run')} unchanged." if outcome.unchanged else ""
     click.echo(f"Imported {many(outcome.imported, 'run')} with {many(outcome.spans, 'span')}.{unchanged}")
     if outcome.skipped:
-        click.echo(f"Skipped {many(len(outcome.skipped), 'record')}:", err=True)
+        click.echo(f"Skipped {many(outcome.records_skipped, 'record')}:", err=True)
     for line in itertools.islice(outcome.skipped, _NAMED):
         click.echo(f"  {one_line(line)}", err=True)
     if len(outcome.skipped) > _NAMED:

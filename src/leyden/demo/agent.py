@@ -13,7 +13,10 @@ from typing import Any, NamedTuple, cast
 import httpx
 
 import leyden
-from leyden.demo.world import OFFICE, TOOLS, Desk, Task, ToolError, check
+from leyden.demo.desk import Desk
+from leyden.demo.rules import check
+from leyden.demo.tools import TOOLS, ToolError
+from leyden.demo.world import OFFICE, Task
 from leyden.errors import BadInput, LeydenError
 
 Json = dict[str, Any]

@@ -33,7 +33,8 @@ from leyden.demo.agent import (
     ModelError,
     chat_over_http,
 )
-from leyden.demo.world import TOOLS, Task, tasks, with_calendar_date
+from leyden.demo.tools import TOOLS, with_calendar_date
+from leyden.demo.world import Task, tasks
 from leyden.errors import BadInput, LeydenError, ServerUnreachable
 from leyden.types import PromptTemplate
 

@@ -10,19 +10,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from leyden.ingest import dialects
 from leyden.ingest.dialects.agentops import reward_value
-from leyden.ingest.dialects.dialect import Dialect, Get
+from leyden.ingest.dialects.dialect import Dialect, Get, first
 from leyden.ingest.fingerprint import call_hash, error_fingerprint
 from leyden.ingest.preview import preview
 from leyden.ingest.shapes import is_object
+from leyden.ingest.subject import NAME_CHARS, subject
 from leyden.ingest.text import column, json_object
 from leyden.types import SpanKind
 
 RULES_VERSION = 1
 """Raised when a rule below or a dialect changes what a column holds, so that stored spans can be derived again."""
 
-NAME_CHARS = 256
 MESSAGE_CHARS = 500
 MAX_COUNT = 2**53
 MAX_SCORES = 64
@@ -75,40 +74,31 @@ def derive(
     attributes: Mapping[str, Any], *, name: str, status: str, message: str, events: Events = no_events
 ) -> Columns:
     """The columns of a span. status: "unset", "ok" or "error", `message` its description; both as they came."""
-    get: Get = attributes.get
-    found, dialect = dialects.spoken(attributes, name)
-    if dialect.view is not None:
-        get = dialect.view(get)
-    kind = dialect.kind(get, name) or _kind_without_word(get, dialect)
-    is_tool = kind == "tool"
-    agent = column(_first(get, dialect.agent), NAME_CHARS)
-    tool = None
-    if is_tool:
-        tool = column(_first(get, dialect.tool), NAME_CHARS) or _named(name, "execute_tool")
-        said, answer = _first(get, dialect.arguments), _first(get, dialect.result)
+    about = subject(attributes, name)
+    _, dialect, kind, agent, tool, provider, model, error_type = about
+    get: Get = attributes.get if dialect.view is None else dialect.view(attributes.get)
+    if kind == "tool":
+        said, answer = first(get, dialect.arguments), first(get, dialect.result)
     else:
-        said, answer = _first(get, dialect.input), _first(get, dialect.output)
-        if kind == "agent" and agent is None:
-            agent = _named(name, "invoke_agent") if found is not None else None
-    model = provider = None
+        said, answer = first(get, dialect.input), first(get, dialect.output)
+    tokens, cost, ttft = _NO_TOKENS, None, None
     if kind == "llm" or kind == "embedding":
-        model = column(_first(get, dialect.model), NAME_CHARS)
-        provider = _provider(_first(get, dialect.provider), model)
         tokens = _tokens(get, dialect)
-        cost, ttft = _amount(_first(get, dialect.cost)), _ttft(get, dialect)
+        cost, ttft = _amount(first(get, dialect.cost)), _ttft(get, dialect)
         if said is None and dialect.messages_in is not None:
             said = _indexed_message(get, *dialect.messages_in)
         if answer is None and dialect.messages_out is not None:
             answer = _indexed_message(get, *dialect.messages_out)
-    else:
-        tokens, cost, ttft = _NO_TOKENS, None, None
-        if kind == "agent":
-            model = column(_first(get, dialect.model), NAME_CHARS)
     if events is not no_events and (said is None or answer is None):
         said, answer = _from_events(events(), said, answer)
     said = None if said in _REDACTED else said
     error_type, error_message = _error(
-        get, status=status, message=message, events=events, answer=answer if is_tool else None
+        get,
+        error_type,
+        status=status,
+        message=message,
+        events=events,
+        answer=answer if kind == "tool" else None,
     )
     columns = (
         kind,
@@ -116,7 +106,7 @@ def derive(
         tool,
         provider,
         model,
-        column(_first(get, dialect.session), NAME_CHARS),
+        column(first(get, dialect.session), NAME_CHARS),
         error_type,
         error_message,
         error_fingerprint(tool or name, error_type, error_message) if error_type or error_message else None,
@@ -126,127 +116,17 @@ def derive(
         ttft,
         preview(said) if said is not None else None,
         preview(answer) if answer is not None else None,
-        found.name if found is not None else None,
+        about.spoken,
         _scores(get, kind, events),
     )
     # Twice as fast as calling the class, which unpacks every field by name.
     return tuple.__new__(Columns, columns)  # pyright: ignore[reportUnknownMemberType]
 
 
-# ── What it is ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _kind_without_word(get: Get, dialect: Dialect) -> SpanKind:
-    """The kind of a span whose dialect does not say: GenAI's operation, a tool's name, a model with usage or messages."""
-    if dialect.name != dialects.GENAI.name and (kind := dialects.GENAI.kind(get, "")):
-        return kind
-    if get("gen_ai.tool.name") is not None:
-        return "tool"
-    if _first(get, dialect.model) is not None and (
-        _first(get, dialect.input_tokens) is not None
-        or _first(get, dialect.output_tokens) is not None
-        or get("gen_ai.prompt.0.role") is not None
-        or get("gen_ai.input.messages") is not None
-    ):
-        return "llm"
-    return "span"
-
-
-def _named(name: str, operation: str) -> str | None:
-    """What a span's name says beside the operation: `execute_tool search` → `search`; None when it says no more."""
-    return column(name.removeprefix(operation).strip(), NAME_CHARS)
-
-
-# Providers by the names their instrumentations use → the GenAI conventions' names.
-_PROVIDERS = {
-    "anthropic.messages": "anthropic",
-    "amazon": "aws.bedrock",
-    "amazon_bedrock": "aws.bedrock",
-    "amazon-bedrock": "aws.bedrock",
-    "aws": "aws.bedrock",
-    "aws_bedrock": "aws.bedrock",
-    "az.ai.inference": "azure.ai.inference",
-    "az.ai.openai": "azure.ai.openai",
-    "azure": "azure.ai.openai",
-    "azure_openai": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "gemini": "gcp.gemini",
-    "google": "gcp.gemini",
-    "google_genai": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "vertex_ai": "gcp.vertex_ai",
-    "vertexai": "gcp.vertex_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
-_STANDARD = frozenset(
-    [
-        "openai",
-        "anthropic",
-        "cohere",
-        "deepseek",
-        "groq",
-        "perplexity",
-        "aws.bedrock",
-        "azure.ai.inference",
-        "azure.ai.openai",
-        "gcp.gemini",
-        "gcp.gen_ai",
-        "gcp.vertex_ai",
-        "ibm.watsonx.ai",
-        "mistral_ai",
-        "moonshot_ai",
-        "x_ai",
-    ]
-)
-_MODEL_OF = (
-    ("gpt-", "openai"),
-    ("o1", "openai"),
-    ("o3", "openai"),
-    ("o4", "openai"),
-    ("text-embedding-", "openai"),
-    ("claude", "anthropic"),
-    ("gemini", "gcp.gemini"),
-    ("mistral", "mistral_ai"),
-    ("command-", "cohere"),
-    ("deepseek", "deepseek"),
-    ("grok", "x_ai"),
-)
-
-
-def _provider(said: Any, model: str | None) -> str | None:
-    """The provider by its GenAI name; an unknown one as it was said; inferred from the model when nobody said."""
-    if not isinstance(said, str) or not said:
-        return next((who for start, who in _MODEL_OF if model.startswith(start)), None) if model else None
-    if said in _STANDARD:
-        return said
-    low = said.lower()
-    if low in _STANDARD:
-        return low
-    # Vercel says `openai.chat`, `google.generative-ai`: the provider and one of its endpoints.
-    head = low.partition(".")[0]
-    return (
-        _PROVIDERS.get(low)
-        or _PROVIDERS.get(head)
-        or (head if head in _STANDARD else column(low, NAME_CHARS))
-    )
-
-
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _NO_TOKENS = (None, None, None, None, None)
 _Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
-
-
-def _first(get: Get, keys: tuple[str, ...]) -> Any:
-    """The value of the first attribute that is there and not empty."""
-    for key in keys:
-        found = get(key)
-        if found is not None and found != "":
-            return found
-    return None
 
 
 def _count(value: Any) -> int | None:
@@ -345,7 +225,7 @@ def _indexed_message(get: Get, prefix: str, infix: str) -> Any:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if is_there(middle) else (low, middle)
-    return _first(get, tuple(f"{prefix}{low}{infix}{field}" for field in _SAID_IN_MESSAGE))
+    return first(get, tuple(f"{prefix}{low}{infix}{field}" for field in _SAID_IN_MESSAGE))
 
 
 _SAID_IN_EVENT = {
@@ -370,7 +250,7 @@ def _from_events(events: list[EventView], said: Any, answer: Any) -> tuple[Any, 
     for event in events:
         if (key := _SAID_IN_EVENT.get(event.name)) and (found := event.get(key)):
             in_events = found
-        if (keys := _ANSWERED_IN_EVENT.get(event.name)) and (found := _first(event.get, keys)):
+        if (keys := _ANSWERED_IN_EVENT.get(event.name)) and (found := first(event.get, keys)):
             out_events = found
     return in_events if said is None else said, out_events if answer is None else answer
 
@@ -388,17 +268,16 @@ TOOL_ERROR = "tool_error"
 
 
 def _error(
-    get: Get, *, status: str, message: str, events: Events, answer: Any
+    get: Get, kind: str | None, *, status: str, message: str, events: Events, answer: Any
 ) -> tuple[str | None, str | None]:
-    """Type and message of what went wrong; (None, None) when nothing did."""
-    kind = column(get("error.type"), NAME_CHARS)
+    """Type and message of what went wrong; (None, None) when nothing did. kind: the span's `error.type`."""
     if status != "error" and kind is None:
         if answer is not None and (failure := failed_answer(answer)):
             return TOOL_ERROR, column(failure, MESSAGE_CHARS)
         kind = column(get("exception.type"), NAME_CHARS)
         return (kind, column(get("exception.message"), MESSAGE_CHARS)) if kind else (None, None)
     raised, told = _exception(events())
-    told = told or message or _first(get, ("exception.message", "error.message", "error"))
+    told = told or message or first(get, ("exception.message", "error.message", "error"))
     raised = raised or column(get("exception.type"), NAME_CHARS) or kind
     text = column(told, MESSAGE_CHARS * 4) or ""
     typed = _TYPED.match(text)
@@ -468,7 +347,7 @@ def _scores(get: Get, kind: SpanKind, events: Events) -> tuple[tuple[str, float]
 def _rewards(get: Get) -> Iterator[tuple[str, float]]:
     """Rewards of an annotation: the indexed ones, else one of the older single forms."""
     if get("agentlightning.reward.0.value") is None:
-        said = _first(get, ("reward", "agentlightning.operation.output"))
+        said = first(get, ("reward", "agentlightning.operation.output"))
         value = _number(said) if said is not None else reward_value(get)
         if value is not None:
             yield "primary", value

@@ -6,7 +6,8 @@ attributes stay `bytes` too, so that one that repeats in every span of a body is
 names and texts are `bytes`, so a text cut in the middle of a character loses that character and not the whole request.
 """
 
-from typing import Any, NamedTuple
+import struct
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
@@ -24,6 +25,7 @@ __all__ = [
     "StatusMessage",
     "Traces",
     "length",
+    "pair",
     "string",
     "value",
 ]
@@ -100,9 +102,6 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     return file
 
 
-# Shapes kept per length; a body with more keys of one length than this reads the rest the long way.
-_SHAPES = 8
-
 _POOL = descriptor_pool.DescriptorPool()
 _POOL.AddSerializedFile(_file().SerializeToString())
 
@@ -141,67 +140,90 @@ def value(raw: bytes) -> Any:
     return _plain(AnyValue.FromString(raw)) if raw else None
 
 
-class _Shape(NamedTuple):
-    """How pairs of one key and one length start, so that the next one is told by its first bytes alone."""
+class _TextHeads(dict[int, bytes]):
+    """What stands before a text in an attribute's value, by the length of both: tags and lengths, as every encoder writes them."""
 
-    head: bytes
-    key: str
-    is_text: bool
+    def __missing__(self, size: int) -> bytes:
+        head = _text_head(size)
+        if len(self) < _KEPT_HEADS:
+            self[size] = head
+        return head
+
+
+_KEPT_HEADS = 8192
+_TEXT_HEADS = _TextHeads()
+_NO_HEAD = b"\xff"  # starts no field
+
+
+def _text_head(size: int) -> bytes:
+    for spare in range(4, 13):
+        text = size - spare
+        inner = b"\x0a" + length(text) if text >= 0 else b""
+        head = b"\x12" + length(len(inner) + text) + inner
+        if text >= 0 and len(head) == spare:
+            return head
+    return _NO_HEAD
+
+
+_KEPT_KEYS = 2048
+_keys: dict[bytes, str] = {}
+"""Keys by the bytes that start their pairs. Agents write the same few; a client that invents many starts it over."""
+
+_KEPT_PAIRS = 256
 
 
 class Attributes(dict[bytes, tuple[str, Any]]):
     """The pairs of one body by their bytes: what every span repeats is decoded once, and a key is one string object throughout.
 
-    A pair not seen before, but of a key and length that were, is read by hand: its first bytes hold the key and every
-    length, so what follows them is the value. Keep it no longer than the body.
+    What every span repeats stands in the first, so few are kept: a table that holds each value of a key that varies
+    outgrows the processor's cache. Keep it no longer than the body.
     """
-
-    def __init__(self) -> None:
-        self._shapes: dict[int, list[_Shape]] = {}
-        self._keys: dict[bytes, str] = {}
 
     def of(self, pairs: Any) -> dict[str, Any]:
         """Attributes by key, in the order sent; of a key sent twice the last value. Raises DecodeError for bytes that are none."""
         return dict(map(self.__getitem__, pairs[:]))
 
     def __missing__(self, raw: bytes) -> tuple[str, Any]:
-        size = len(raw)
-        for head, key, is_text in self._shapes.get(size, ()):
-            if not raw.startswith(head):
-                continue
-            if is_text:
-                read = key, raw[len(head) :].decode("utf-8", "replace")
-            elif (low := raw[-2]) > 0x7F and (high := raw[-1]) < 0x80:
-                read = key, low & 0x7F | high << 7
-            else:
-                continue
-            # Not kept: of a key that varies every value would be, and the table outgrow the processor's cache.
-            return read
-        message = KeyValue.FromString(raw)
-        name = message.key
-        key = self._keys.get(name)
-        if key is None:
-            key = self._keys[name] = string(name)
-        read = key, _plain(message.value)
-        self[raw] = read
-        self._remember(raw, name, read)
+        read = pair(raw)
+        if len(self) < _KEPT_PAIRS:
+            self[raw] = read
         return read
 
-    def _remember(self, raw: bytes, name: bytes, read: tuple[str, Any]) -> None:
-        """Keeps the shape of a pair whose value is a text or an integer of two bytes, and that is encoded as usual."""
-        key, held = read
-        if isinstance(held, str):
-            text = held.encode()
-            inner = b"\x0a" + length(len(text))
-            rest = len(text)
-        elif isinstance(held, int) and not isinstance(held, bool) and 0x80 <= held < 0x4000:
-            inner, rest = b"\x18", 2
-        else:
-            return
-        head = b"\x0a" + length(len(name)) + name + b"\x12" + length(len(inner) + rest) + inner
-        shapes = self._shapes.setdefault(len(raw), [])
-        if len(head) + rest == len(raw) and raw.startswith(head) and len(shapes) < _SHAPES:
-            shapes.append(_Shape(head, key, isinstance(held, str)))
+
+def pair(raw: bytes) -> tuple[str, Any]:
+    """Key and plain value in the bytes of a KeyValue. Raises DecodeError when they are none.
+
+    Texts, integers of two bytes and floats of a known key are read by hand, where they stand as every encoder writes
+    them: asking the message for its parts costs three times as much.
+    """
+    at = raw[1] + 2 if len(raw) > 1 else 0
+    key = _keys.get(raw[:at])
+    if key is None:
+        return _pair(raw)
+    head = _TEXT_HEADS[len(raw) - at]
+    if raw.startswith(head, at):
+        return key, raw[at + len(head) :].decode("utf-8", "replace")
+    if raw.startswith(b"\x12\x03\x18", at) and len(raw) == at + 5 and raw[-2] > 0x7F and raw[-1] < 0x80:
+        return key, raw[-2] & 0x7F | raw[-1] << 7
+    if raw.startswith(b"\x12\x09\x21", at) and len(raw) == at + 11:
+        return key, _FLOAT.unpack_from(raw, at + 3)[0]
+    return _pair(raw)
+
+
+_FLOAT = struct.Struct("<d")
+
+
+def _pair(raw: bytes) -> tuple[str, Any]:
+    """The same by protobuf. Remembers the key when it stands first and its length is one byte."""
+    message = KeyValue.FromString(raw)
+    name = message.key
+    key = string(name)
+    start = b"\x0a" + length(len(name)) + name
+    if 0 < len(name) < 0x80 and raw.startswith(start):
+        if len(_keys) >= _KEPT_KEYS:
+            _keys.clear()
+        key = _keys.setdefault(start, key)
+    return key, _plain(message.value)
 
 
 def _plain(any_value: Any) -> Any:

@@ -58,7 +58,7 @@ def update(
     A status that ends the latest attempt moves its rollout, unless that has ended already. Any update renews the lease.
     Raises NotFound (with the texts that published clients match) and InvalidTransition when an ended attempt would come back to life.
     """
-    row = rollouts.get(tx, rollout_id, project=project)
+    row = rollouts.hold(tx, rollout_id, project=project)
     if attempt_id == "latest" and row.attempt_id is None:
         raise NotFound(f"No attempts found for rollout {rollout_id}")
     old = rollouts.find_attempt(tx, rollout_id, row.attempt_id if attempt_id == "latest" else attempt_id)
@@ -218,6 +218,14 @@ def judge(watched: Watched, *, now: float, lease_s: float, quiet_s: float, up_si
     return Verdict(look_again=min(bounds, default=None))
 
 
+# Locked first and looked at then: a row read before the lock may be what another replica's watchdog has just dealt with.
+DUE = (
+    sa.select(t.c.rollout_id)
+    .where(t.c.deadline <= bind("now"))
+    .order_by(t.c.deadline)
+    .limit(bind("limit"))
+    .with_for_update(skip_locked=True)
+)
 WATCHED = (
     sa.select(
         t.c.project, t.c.rollout_id, t.c.attempt_id, t.c.status, a.c.status, a.c.start_time, a.c.last_heartbeat_time, a.c.lease_until,
@@ -228,9 +236,7 @@ WATCHED = (
             tables.worker, sa.and_(tables.worker.c.project == t.c.project, tables.worker.c.worker_id == a.c.worker_id)
         )
     )
-    .where(t.c.deadline <= bind("now"))
     .order_by(t.c.deadline)
-    .limit(bind("limit"))
     .set_label_style(sa.LABEL_STYLE_DISAMBIGUATE_ONLY)
 )  # fmt: skip
 
@@ -244,7 +250,8 @@ def scan(
     tx: Tx, *, now: float, lease_s: float, quiet_s: float, up_since: float = 0.0, limit: int = 500
 ) -> int:
     """Look at up to `limit` rollouts whose deadline has passed; how many were looked at."""
-    due = tx.all(WATCHED, {"now": now, "limit": limit})
+    ids: list[str] = [row[0] for row in tx.all(DUE, {"now": now, "limit": limit})]
+    due = tx.all(WATCHED.where(t.c.rollout_id.in_(ids)))
     for project, rollout_id, attempt_id, *facts in due:
         verdict = judge(Watched(*facts), now=now, lease_s=lease_s, quiet_s=quiet_s, up_since=up_since)
         if verdict.status is None:

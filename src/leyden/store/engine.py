@@ -205,6 +205,11 @@ class Tx:
         rows = self.driver(f"SELECT nextval('{table.name}_id_seq') FROM generate_series(1, {count})")
         return [row[0] for row in rows]
 
+    def take_turns(self, name: str) -> None:
+        """Wait until no other replica is between here and its commit under this name. SQLite has one writer anyway."""
+        if not self.is_sqlite:
+            self.first(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+
     @contextmanager
     def savepoint(self) -> Generator[None]:
         """Undo what happened inside when it raises; the transaction itself goes on."""

@@ -11,12 +11,21 @@ import sqlalchemy as sa
 
 from leyden.errors import BadInput, NotFound
 from leyden.store import tables
-from leyden.store.engine import Tx
+from leyden.store.engine import Statement, Tx
 
 t = tables.key
 Scope = Literal["ingest", "read", "run", "admin"]
 CHANGED = "keys"  # the notice that some key is refused from now on
 SCOPES: tuple[Scope, ...] = ("ingest", "read", "run", "admin")
+
+
+ADD_PROJECT = Statement(
+    lambda insert: (
+        insert(tables.project)
+        .values(name=sa.bindparam("name"), create_time=sa.bindparam("create_time"))
+        .on_conflict_do_nothing()
+    )
+)
 
 
 class KeyRow(NamedTuple):
@@ -43,8 +52,7 @@ def create(tx: Tx, *, project: str, name: str, scopes: list[str], now: float) ->
         )
     secret = f"lk_{secrets.token_urlsafe(32)}"
     row = KeyRow(f"key-{secrets.token_hex(4)}", project, name, tuple(dict.fromkeys(scopes)), now, None)
-    if tx.first(sa.select(tables.project.c.name).where(tables.project.c.name == project)) is None:
-        tx.run(sa.insert(tables.project), {"name": project, "create_time": now})
+    tx.hot(ADD_PROJECT, name=project, create_time=now)
     tx.run(sa.insert(t), {**row._asdict(), "scopes": " ".join(row.scopes), "hash": hashed(secret)})
     return row, secret
 

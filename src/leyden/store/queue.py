@@ -33,21 +33,22 @@ def _deadline(lease: str) -> sa.ColumnElement[Any]:
     return now + shortest
 
 
+# A common table expression, because PostgreSQL may run a plain subquery once for each row and then claim without limit.
+OLDEST = (
+    sa.select(t.c.seq)
+    .where(
+        t.c.project == bind("project"),
+        t.c.status.in_([sa.literal_column("'queuing'"), sa.literal_column("'requeuing'")]),
+    )
+    .order_by(t.c.queue_pos)
+    .limit(bind("limit", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+    .cte("oldest")
+)
 CLAIM = Statement(
     lambda _: (
         sa.update(t)
-        .where(
-            t.c.seq.in_(
-                sa.select(t.c.seq)
-                .where(
-                    t.c.project == bind("project"),
-                    t.c.status.in_([sa.literal_column("'queuing'"), sa.literal_column("'requeuing'")]),
-                )
-                .order_by(t.c.queue_pos)
-                .limit(bind("limit", type_=sa.Integer))
-                .with_for_update(skip_locked=True)
-            )
-        )
+        .where(t.c.seq.in_(sa.select(OLDEST.c.seq)))
         .values(
             status=sa.literal_column("'preparing'"),
             attempts=t.c.attempts + sa.literal_column("1"),
@@ -80,6 +81,7 @@ def enqueue(tx: Tx, items: list[NewRollout], *, project: str, ids: list[str], no
             resources_id=item.resources_id or default_resources,
             now=now,
         )
+        or rollouts.made_meanwhile(tx, item, rollout_id, project=project)
         for item, rollout_id in zip(items, ids, strict=True)
     ]
     if rows:

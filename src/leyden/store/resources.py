@@ -40,6 +40,7 @@ LATEST_ID = Statement(
 
 def put(tx: Tx, *, project: str, resources_id: str, resources: dict[str, Any], now: float) -> ResourcesRow:
     """Store the next version under an id: version 1 when the id is new, else one more with the same create_time."""
+    tx.take_turns(f"resources/{project}/{resources_id}")
     old = tx.first(
         sa.select(t.c.version, t.c.create_time, t.c.update_time).where(
             t.c.project == project, t.c.resources_id == resources_id, t.c.is_latest == 1

@@ -74,6 +74,7 @@ class NewRollout(NamedTuple):
 
 ROLLOUT_COLUMNS = [t.c[name] for name in RolloutRow._fields]
 ATTEMPT_COLUMNS = [a.c[name] for name in AttemptRow._fields]
+MISSING = "Rollout {} not found"
 DEFAULT_CONFIG = orjson.dumps(RolloutConfig().model_dump(mode="json")).decode()
 
 ADD = Statement(
@@ -81,24 +82,13 @@ ADD = Statement(
         {c: bind(c) for c in ("rollout_id", "project", "status", "mode", "input", "config", "metadata", "resources_id", "start_time",
                               "idempotency_key", "source", "queue_pos", "timeout_seconds", "unresponsive_seconds", "deadline",
                               "attempts", "attempt_id")}
-    )
+    ).on_conflict_do_nothing()
 )  # fmt: skip
 ADD_ATTEMPT = Statement(
     lambda insert: insert(a).values(
-        {
-            c: bind(c)
-            for c in (
-                "rollout_id",
-                "attempt_id",
-                "sequence_id",
-                "status",
-                "start_time",
-                "worker_id",
-                "lease_until",
-            )
-        }
+        {c: bind(c) for c in ("rollout_id", "attempt_id", "sequence_id", "status", "start_time", "worker_id", "lease_until")}
     )
-)
+)  # fmt: skip
 
 
 _last_position = 0
@@ -140,6 +130,10 @@ def start(
         resources_id=item.resources_id or resources.latest_id(tx, project=project),
         deadline=(now if seen is None else seen) + min(limits) if limits else None,
     )  # fmt: skip
+    if row is None:
+        return attempted(
+            tx, made_meanwhile(tx, item, rollout_id, project=project).rollout_id, project=project
+        )
     first = add_attempt(tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=worker_id, now=now)
     if seen is not None:
         tx.run(sa.update(a).where(a.c.rollout_id == rollout_id).values(last_heartbeat_time=seen))
@@ -154,21 +148,31 @@ def start(
 def add(
     tx: Tx, item: NewRollout, rollout_id: str, *, project: str, status: str, resources_id: str | None, now: float,
     attempt_id: str | None = None, deadline: float | None = None, source: str | None = None,
-) -> RolloutRow:  # fmt: skip
-    """Add a rollout in any status; with `attempt_id` it has had its first attempt. The caller adds that."""
+) -> RolloutRow | None:  # fmt: skip
+    """Add a rollout in any status; with `attempt_id` it has had its first attempt. The caller adds that.
+
+    None when its id or idempotency key is taken: by another project, or by another replica a moment ago.
+    """
     config = item.config
     config_text = DEFAULT_CONFIG if config is None else orjson.dumps(config.model_dump(mode="json")).decode()
-    tx.hot(
+    added = tx.hot_count(
         ADD, rollout_id=rollout_id, project=project, status=status, mode=item.mode, input=item.input, config=config_text,
         metadata=item.metadata, resources_id=resources_id, start_time=now, idempotency_key=item.idempotency_key, source=source,
         queue_pos=queue_position(now), timeout_seconds=config.timeout_seconds if config else None,
         unresponsive_seconds=config.unresponsive_seconds if config else None, deadline=deadline,
         attempts=0 if attempt_id is None else 1, attempt_id=attempt_id,
     )  # fmt: skip
+    if not added:
+        return None
     return RolloutRow(
         rollout_id, item.input, now, None, item.mode, resources_id, status, config_text, item.metadata, None, attempt_id,
         0 if attempt_id is None else 1, source, None,
     )  # fmt: skip
+
+
+def made_meanwhile(tx: Tx, item: NewRollout, rollout_id: str, *, project: str) -> RolloutRow:
+    """The rollout that stood in the way of `add`. Raises NotFound when it is another project's."""
+    return find_key(tx, item.idempotency_key, project=project) or get(tx, rollout_id, project=project)
 
 
 def add_attempt(
@@ -205,7 +209,7 @@ def start_attempt(
     tx: Tx, *, project: str, rollout_id: str, attempt_id: str, worker_id: str | None, now: float
 ) -> Attempted:
     """Begin another attempt of a rollout, from any status; ignores max_attempts. Raises NotFound."""
-    row = get(tx, rollout_id, project=project)
+    row = hold(tx, rollout_id, project=project)
     tx.run(
         sa.update(t).where(t.c.rollout_id == rollout_id),
         {
@@ -232,7 +236,7 @@ def update(tx: Tx, *, project: str, rollout_id: str, changes: dict[str, Any], no
     A status may be set to anything: a final one gets an end_time, queuing or requeuing goes to the tail of the queue,
     cancelled ends the running attempt and frees its worker. Raises NotFound.
     """
-    row = get(tx, rollout_id, project=project, missing="Item does not exist with primary key(s): {}")
+    row = hold(tx, rollout_id, project=project, missing="Item does not exist with primary key(s): {}")
     values = dict(changes)
     config: RolloutConfig | None = values.get("config")
     if config is not None:
@@ -304,6 +308,13 @@ FIND = Statement(
         t.c.rollout_id == bind("rollout_id"), t.c.project == bind("project")
     )
 )
+HOLD = Statement(
+    lambda _: (
+        sa.select(*ROLLOUT_COLUMNS)
+        .where(t.c.rollout_id == bind("rollout_id"), t.c.project == bind("project"))
+        .with_for_update()
+    )
+)
 FIND_ATTEMPT = Statement(
     lambda _: sa.select(*ATTEMPT_COLUMNS).where(
         a.c.rollout_id == bind("rollout_id"), a.c.attempt_id == bind("attempt_id")
@@ -322,12 +333,20 @@ def find(tx: Tx, rollout_id: str, *, project: str) -> RolloutRow | None:
     return RolloutRow(*rows[0]) if rows else None
 
 
-def get(tx: Tx, rollout_id: str, *, project: str, missing: str = "Rollout {} not found") -> RolloutRow:
+def get(tx: Tx, rollout_id: str, *, project: str, missing: str = MISSING) -> RolloutRow:
     """The rollout. Raises NotFound with the text `missing`."""
-    row = find(tx, rollout_id, project=project)
-    if row is None:
-        raise NotFound(missing.format(rollout_id), hint="`leyden rollouts` lists the newest")
-    return row
+    return _there(tx.hot(FIND, rollout_id=rollout_id, project=project), missing.format(rollout_id))
+
+
+def hold(tx: Tx, rollout_id: str, *, project: str, missing: str = MISSING) -> RolloutRow:
+    """The rollout, to decide on what it is: no other replica changes it, or its attempts, until the commit. Raises as `get`."""
+    return _there(tx.hot(HOLD, rollout_id=rollout_id, project=project), missing.format(rollout_id))
+
+
+def _there(rows: list[Any], missing: str) -> RolloutRow:
+    if not rows:
+        raise NotFound(missing, hint="`leyden rollouts` lists the newest")
+    return RolloutRow(*rows[0])
 
 
 def find_key(tx: Tx, key: str | None, *, project: str) -> RolloutRow | None:
@@ -459,7 +478,7 @@ def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
 
 def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
     """Remove a rollout with its attempts, spans, payloads, scores and evidence. Raises NotFound."""
-    get(tx, rollout_id, project=project)
+    hold(tx, rollout_id, project=project)
     s, p = tables.span, tables.span_payload
     tx.run(sa.delete(p).where(p.c.id.in_(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))))
     for table in (s, a, tables.score, tables.finding_evidence, t):

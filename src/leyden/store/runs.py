@@ -133,6 +133,7 @@ class Imported(NamedTuple):
 
 def add_finished(tx: Tx, run: Finished, *, project: str, now: float) -> Imported:
     """Store a finished run. Storing it again adds only what is missing: usually nothing."""
+    tx.take_turns(f"rollout/{run.rollout_id}")
     known = rollouts.find(tx, run.rollout_id, project=project)
     if known is None:
         _add(tx, run, project=project)

@@ -34,7 +34,8 @@ def begin(
         tx, NewRollout("null", metadata=metadata), rollout_id, project=project, status="preparing", resources_id=None, now=now,
         attempt_id=attempt_id, deadline=now + quiet_s, source=source,
     )  # fmt: skip
-    rollouts.add_attempt(tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=None, now=now)
+    if row is not None:
+        rollouts.add_attempt(tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=None, now=now)
 
 
 END = Statement(

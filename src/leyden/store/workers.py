@@ -49,9 +49,38 @@ def _upsert(*names: str) -> Statement:
 _CURRENT = ("status", "current_rollout_id", "current_attempt_id")
 BUSY = _upsert(*_CURRENT, "last_busy_time")
 BUSY_DEQUEUED = _upsert(*_CURRENT, "last_busy_time", "last_dequeue_time")
-FREE = _upsert(*_CURRENT, "last_idle_time")
 FREE_DEQUEUED = _upsert(*_CURRENT, "last_idle_time", "last_dequeue_time")
 STILL_IDLE = _upsert("status", "last_dequeue_time")
+
+
+def _free(insert: Any) -> Any:
+    made = insert(t).values({c: bind(c) for c in ("project", "worker_id", "status", "last_idle_time")})
+    return made.on_conflict_do_update(
+        index_elements=["project", "worker_id"],
+        set_={
+            "status": made.excluded.status,
+            "last_idle_time": made.excluded.last_idle_time,
+            "current_rollout_id": sa.null(),
+            "current_attempt_id": sa.null(),
+        },
+        where=sa.or_(t.c.current_attempt_id.is_(None), t.c.current_attempt_id == bind("ended")),
+    )
+
+
+def _beat(insert: Any) -> Any:
+    names = ("project", "worker_id", "status", "last_heartbeat_time", "heartbeat_stats")
+    made = insert(t).values({c: bind(c) for c in names})
+    return made.on_conflict_do_update(
+        index_elements=["project", "worker_id"],
+        set_={
+            "last_heartbeat_time": made.excluded.last_heartbeat_time,
+            "heartbeat_stats": sa.func.coalesce(made.excluded.heartbeat_stats, t.c.heartbeat_stats),
+        },
+    ).returning(*COLUMNS)
+
+
+FREE = Statement(_free)
+BEAT = Statement(_beat)
 FIND = Statement(
     lambda _: sa.select(*COLUMNS).where(t.c.project == bind("project"), t.c.worker_id == bind("worker_id"))
 )
@@ -105,13 +134,9 @@ def sync(
     if status in (AttemptStatus.PREPARING, AttemptStatus.RUNNING):
         busy(tx, project=project, worker_id=worker_id, rollout_id=rollout_id, attempt_id=attempt_id, now=now)
         return
-    known = get(tx, worker_id, project=project)
-    if known is not None and known.current_attempt_id not in (None, attempt_id):
-        return
     ended = status in (AttemptStatus.SUCCEEDED, AttemptStatus.FAILED)
     tx.hot(
-        FREE, project=project, worker_id=worker_id, status="idle" if ended else "unknown", current_rollout_id=None,
-        current_attempt_id=None, last_idle_time=now,
+        FREE, project=project, worker_id=worker_id, status="idle" if ended else "unknown", last_idle_time=now, ended=attempt_id
     )  # fmt: skip
 
 
@@ -119,28 +144,23 @@ def heartbeat(
     tx: Tx, *, project: str, worker_id: str, stats: str | None, now: float, lease_s: float
 ) -> WorkerRow:
     """A sign of life: kept with its stats (None keeps the old ones), and the lease of its current attempt runs anew."""
-    values: dict[str, Any] = {"last_heartbeat_time": now} | (
-        {"heartbeat_stats": stats} if stats is not None else {}
-    )
     known = get(tx, worker_id, project=project)
-    if known is None:
-        tx.run(sa.insert(t), {"project": project, "worker_id": worker_id, "status": "unknown", **values})
-    else:
-        tx.run(sa.update(t).where(t.c.project == project, t.c.worker_id == worker_id), values)
-        if known.current_attempt_id is not None:
-            a = tables.attempt
-            tx.run(
-                sa.update(a)
-                .where(
-                    a.c.rollout_id == known.current_rollout_id,
-                    a.c.attempt_id == known.current_attempt_id,
-                    a.c.lease_until.is_not(None),
-                )
-                .values(lease_until=now + lease_s)
+    # Attempt before worker, the order in which every change locks them.
+    if known is not None and known.current_attempt_id is not None:
+        a = tables.attempt
+        tx.run(
+            sa.update(a)
+            .where(
+                a.c.rollout_id == known.current_rollout_id,
+                a.c.attempt_id == known.current_attempt_id,
+                a.c.lease_until.is_not(None),
             )
-    row = get(tx, worker_id, project=project)
-    assert row is not None
-    return row
+            .values(lease_until=now + lease_s)
+        )
+    rows = tx.hot(
+        BEAT, project=project, worker_id=worker_id, status="unknown", last_heartbeat_time=now, heartbeat_stats=stats
+    )  # fmt: skip
+    return WorkerRow(*rows[0])
 
 
 def get(tx: Tx, worker_id: str, *, project: str) -> WorkerRow | None:

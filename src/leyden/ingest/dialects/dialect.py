@@ -59,6 +59,35 @@ class Dialect(NamedTuple):
     input_includes_cache: bool = True
 
 
+COLUMNS = (
+    "agent",
+    "tool",
+    "provider",
+    "model",
+    "session",
+    "input_tokens",
+    "output_tokens",
+    "cache_read",
+    "cache_write",
+    "reasoning",
+    "cost",
+    "input",
+    "output",
+    "arguments",
+    "result",
+)
+"""The fields of a dialect that list attribute names."""
+
+
+def first(get: Get, keys: tuple[str, ...]) -> Any:
+    """The value of the first attribute that is there and not empty."""
+    for key in keys:
+        found = get(key)
+        if found is not None and found != "":
+            return found
+    return None
+
+
 def kind_from(keys: tuple[str, ...], kinds: Mapping[str, SpanKind]) -> Callable[[Get, str], SpanKind | None]:
     """A rule for `Dialect.kind`: the first of `keys` whose value `kinds` knows, letter case aside."""
 
