@@ -4,8 +4,10 @@ import tracemalloc
 import pytest
 
 from analysis.build import SECOND, run, span, tool
-from leyden.analysis.recommend import diagnose
+from leyden.analysis.recommend import _RULES, _TOOL_RULES, diagnose
 from leyden.analysis.report import analyze
+
+_VERBS = {"Ask", "Check", "Fix", "Have", "Let", "List", "Make", "Measure", "Offer", "Reword", "Say", "Shorten", "State", "Tell"}  # fmt: skip
 
 
 def findings(*runs):
@@ -39,8 +41,11 @@ def of_kind(kind, *runs):
         (None, "not enough seats on flight 7", "not available or not enough"),
         (None, "payment amount does not add up, total price is 403, but paid 429", "refused by a rule"),
         ("UnboundLocalError", "cannot access local variable 'res'", "bug inside the code"),
-        ("ValueError", "could not convert string to float: 'a'", "error"),
-        (None, "weird", "error"),
+        ("ValueError", "could not convert string to float: 'a'", ""),
+        (None, "weird", ""),
+        (None, "Exit code 2 ls: cannot access 'a': No such file or directory", "command fails"),
+        (None, "already booked: 'oak' is taken from 13:00", "not available or not enough"),
+        ("InterpreterError", "Code execution failed at line 'x' due to: forbidden", "generated code fails"),
         (None, None, "no message"),
     ],
 )
@@ -72,10 +77,15 @@ def test_an_unknown_error_is_recommended_with_tool_message_and_share():
     assert all(part in found.advice for part in ("lookup", "weird thing", "3 of 9 calls"))
 
 
+def test_advice_begins_with_one_short_sentence_that_says_what_to_do():
+    for rule in [*_TOOL_RULES, *_RULES]:
+        first = rule.advice.split(". ")[0]
+        assert first.split()[0] in _VERBS
+        assert len(first) <= 115
+
+
 def test_braces_in_a_recorded_message_are_plain_text():
-    found = diagnose(
-        name="{x}", is_tool=True, error_type=None, message="{0} {name} does not add up", share=""
-    )
+    found = diagnose(name="{x}", is_tool=True, error_type=None, message="{0} {name} is odd", share="")
     assert "{0} {name}" in found.advice
 
 
@@ -85,6 +95,38 @@ def test_the_tool_that_fails_most_comes_first():
         for i in range(9)
     ]
     assert [f.tool for f in of_kind("tool_failure", *runs)] == ["often", "rarely"]
+
+
+def test_one_problem_in_many_words_is_one_finding():
+    def step(n, error, **over):
+        return span(n, name=f"Step {n}", error=error, **over)
+
+    [code, limit] = of_kind(
+        "error",
+        run(*(step(n, f"Code execution failed at line 'f({n})'") for n in range(1, 5))),
+        run(span(1, "llm", model="m", error="rate_limit_error: 8 of 7"), span(2, "llm", model="m", error="overloaded"), id="ro-2"),
+    )  # fmt: skip
+    assert code.title.startswith("Step fails 4 times: generated code fails")
+    assert limit.title.startswith("m fails twice: rate limit")
+
+
+def test_steps_that_fail_for_different_reasons_stay_apart():
+    runs = run(*(span(n, name=f"Step {n}", error=f"e{n}") for n in range(1, 4)))
+    assert len(of_kind("error", runs)) == 3
+
+
+def test_a_model_that_takes_all_time_there_is_is_no_finding():
+    calls = [span(n, "llm", model="m") for n in range(9)]
+    assert of_kind("slow", run(*calls)) == []
+    assert [f.title for f in of_kind("slow", run(*calls, tool(10)))] == [
+        "m takes 90% of the time spent in calls"
+    ]
+
+
+def test_short_times_are_said_in_milliseconds():
+    calls = [span(n, "llm", model="m", end_ns=n * SECOND + 25_000_000) for n in range(9)]
+    [found] = of_kind("slow", run(*calls, tool(10, end_ns=10 * SECOND + 1)))
+    assert "Half of its calls take up to 25 ms, one in twenty more than 25 ms." in found.recommendation
 
 
 def test_a_finding_keeps_its_fingerprint_when_other_runs_surround_it():

@@ -21,10 +21,14 @@ class Bottleneck(NamedTuple):
 
 
 def bottlenecks(tallies: Tallies) -> list[Bottleneck]:
-    """Tools with a quarter of all call time and models with half of it, over at least five calls."""
+    """Tools with a quarter of all call time and models with half of it, over at least five calls.
+
+    [] when a single model takes all time there is: that says nothing.
+    """
     groups = [(True, t) for t in tallies.tools.values()] + [(False, t) for t in tallies.models.values()]
     total_s = sum(tally.own_time_s for _, tally in groups)
-    if total_s <= 0:
+    timed = [is_tool for is_tool, tally in groups if tally.own_time_s > 0]
+    if not timed or timed == [False]:
         return []
     shares = [Bottleneck(tally.own_time_s / total_s, is_tool, tally) for is_tool, tally in groups]
     return [

@@ -1,23 +1,27 @@
 """Failures grouped by what failed and how.
 
 Detects: spans that failed, grouped by the fingerprint that ingest gives them (tool or span name, and the error message
-without its changing parts). Only the deepest failing span of a chain counts: a step that failed because its tool did is
+without its changing parts); errors that are one problem however they are worded, such as rate limits, are one group.
+Only the deepest failing span of a chain counts: a step that failed because its tool did is
 the same failure once more.
 Cannot tell: whether an outer span failed for a second reason of its own, or that a tool answered wrongly without an error.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
 from leyden.analysis.occurrences import Occurrences
+from leyden.analysis.recommend import one_cause
 from leyden.analysis.run import Cause, Events, ModelCall, ToolCall
 
 GroupKey = tuple[bool, str, str]
+_NUMBERED = re.compile(r"[\s_#-]*\d+$")
 
 
 class FailureGroup(BaseModel):
-    """Equal failures. `calls` counts all calls of the tool or model, None for other spans; `share` is count / calls."""
+    """Equal failures. `fingerprint` is that of the error, or its label where one problem has many wordings. `calls` counts all calls of the tool or model, None for other spans; `share` is count / calls."""
 
     fingerprint: str
     name: str
@@ -34,7 +38,10 @@ class FailureGroup(BaseModel):
 
 @dataclass(slots=True)
 class Failures:
-    """Running groups of equal failures. A key is (is a tool call, name of the tool, model or span, error fingerprint)."""
+    """Running groups of equal failures.
+
+    A key is (is a tool call, name of the tool, model or span without its number, error fingerprint or label).
+    """
 
     groups: dict[GroupKey, Occurrences] = field(default_factory=dict[GroupKey, Occurrences])
 
@@ -59,6 +66,11 @@ def _key(cause: Cause) -> GroupKey:
     span = cause.span
     if isinstance(cause.call, ToolCall):
         name = cause.call.tool
+    elif isinstance(cause.call, ModelCall):
+        name = span.model or span.name
     else:
-        name = (span.model if isinstance(cause.call, ModelCall) else None) or span.name
-    return (isinstance(cause.call, ToolCall), name, span.fingerprint or span.error_type or "error")
+        # "Step 7" fails like "Step 12" does.
+        name = _NUMBERED.sub("", span.name) or span.name
+    is_tool = isinstance(cause.call, ToolCall)
+    known = one_cause(is_tool=is_tool, error_type=span.error_type, message=span.error_message)
+    return (is_tool, name, known or span.fingerprint or span.error_type or "error")

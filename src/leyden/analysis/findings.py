@@ -95,7 +95,7 @@ def _failure(key: GroupKey, group: Occurrences, tool: Tally | None, *, runs: int
         fingerprint=fingerprint(kind, name, error_fingerprint),
         kind=kind,
         severity=_severity(group, is_high=is_high),
-        title=f"{name} fails {_in_calls(group.count, calls)}: {diagnosis.label}{_quoted(message)}",
+        title=f"{name} fails {_in_calls(group.count, calls)}: {_why(diagnosis.label, message or error_type)}",
         recommendation=diagnosis.advice,
         impact=group.impact(),
         agent=group.agent,
@@ -109,17 +109,20 @@ def _failure(key: GroupKey, group: Occurrences, tool: Tally | None, *, runs: int
     return Weighed(weight, finding)
 
 
-def _quoted(message: str | None, limit: int = 80) -> str:
+def _why(label: str, message: str | None, limit: int = 80) -> str:
     text = " ".join((message or "").split())
-    if not text:
-        return ""
-    return f" (“{text if len(text) <= limit else text[: limit - 1].rstrip() + '…'}”)"
+    quoted = f"“{text if len(text) <= limit else text[: limit - 1].rstrip() + '…'}”" if text else ""
+    return f"{label} ({quoted})" if label and quoted else label or quoted
 
 
 def _in_calls(count: int, calls: int | None) -> str:
     if calls is None:
-        return "once" if count == 1 else f"{count} times"
-    return f"in {count} of {calls} call{'s' if calls != 1 else ''}"
+        return _times(count)
+    return f"in {count} of {calls} calls" if calls > 1 else "in its only call"
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _severity(group: Occurrences, *, is_high: bool) -> Severity:
@@ -141,11 +144,11 @@ def _retry(name: str, tool: ToolRetries) -> Weighed:
     error_type, message = tool.useless.wording
     identical_failed = tool.identical - tool.identical_succeeded
     advice = (
-        f"Answer a repeated call of {name} that just failed with the same arguments from memory and tell the agent that it fails the same way; "
-        "let its prompt say to change the arguments or the tool after an error."
+        f"Answer an equal call of {name} right after an error from memory, and say that it fails the same way. Let the "
+        "prompt say to change the arguments or the tool after an error."
         if identical_failed * 2 >= tool.useless.count
-        else f"The agent varies its calls of {name} and still fails. Put what a working call looks like into the error message, and cap "
-        "attempts in a row at two."
+        else f"Put what a working call of {name} looks like into its error message. The agent varies its calls and still "
+        "fails; cap attempts in a row at two."
     )
     group = tool.useless
     finding = Finding(
@@ -179,10 +182,10 @@ def _loop(name: str, group: Occurrences, loops: int) -> Weighed:
         fingerprint=fingerprint("repeated_call", name),
         kind="repeated_call",
         severity="medium" if group.count >= _SEVERAL else "low",
-        title=f"{name} is called again with the same arguments and the same answer, {group.count} time{'s' if group.count != 1 else ''} "
+        title=f"{name} is called again with the same arguments and the same answer, {_times(group.count)} "
         f"in {loops} loop{'s' if loops != 1 else ''}",
-        recommendation=f"Keep {name}'s answer in the conversation where the agent still sees it, or answer equal calls in one run from a "
-        "cache; end the run or change the plan after the third equal call.",
+        recommendation=f"Keep {name}'s answer where the agent still sees it, or answer equal calls in one run from a cache. "
+        "End the run or change the plan after the third equal call.",
         impact=group.impact(),
         agent=group.agent,
         tool=name,
@@ -201,9 +204,12 @@ def from_silent_failures(silent: Occurrences, *, failed: int, runs: int) -> list
         fingerprint=fingerprint("failed_rollouts"),
         kind="failed_rollouts",
         severity="medium" if silent.runs >= max(runs / 10, _FEW) else "low",
-        title=f"{silent.runs} of {failed} failed runs contain no error at all",
-        recommendation=f"Errors cannot explain {silent.runs / failed:.0%} of the failures: no call failed, the agent decided or answered wrongly, or the scoring did. Read a few of these "
-        "runs from the end, compare each with a run of the same task that succeeded, and score what they should have done.",
+        title=f"{silent.runs} of {failed} failed runs contain no error at all"
+        if failed > 1
+        else "the one failed run contains no error at all",
+        recommendation="Read a few of these runs from the end, each beside a run of the same task that succeeded. No call failed in "
+        f"{silent.runs / failed:.0%} of the failed runs: the agent decided or answered wrongly, or the scoring did. Score what "
+        "they should have done.",
         impact=silent.impact(),
         agent=silent.agent,
         evidence=silent.evidence(),
@@ -221,13 +227,17 @@ def from_bottlenecks(tallies: Tallies) -> list[Weighed]:
 def _slow(bottleneck: Bottleneck) -> Finding:
     tally = bottleneck.tally
     p50, p95 = tally.latency.quantile(0.5), tally.latency.quantile(0.95)
-    tail = f" (half take up to {p50:.1f} s, one in twenty over {p95:.1f} s)" if p50 and p95 else ""
-    advice = (
-        f"Speed up {tally.name} first{tail}: cache equal calls, run independent ones side by side, ask for less per call."
-        if bottleneck.is_tool
-        else f"Model calls are the wait{tail}: shorten prompts and outputs, cache the stable prefix, use a smaller model "
-        "for simple steps, and make independent calls side by side."
+    spread = (
+        f" Half of its calls take up to {_time(p50)}, one in twenty more than {_time(p95)}."
+        if p50 and p95
+        else ""
     )
+    advice = (
+        f"Speed up {tally.name}: cache equal calls, run independent ones side by side, ask for less per call."
+        if bottleneck.is_tool
+        else f"Shorten what {tally.name} reads and writes, cache the stable prefix of its prompts, and use a smaller model for "
+        "simple steps. Make independent calls side by side."
+    ) + spread
     return Finding(
         fingerprint=fingerprint("slow", "tool" if bottleneck.is_tool else tally.provider, tally.name),
         kind="slow",
@@ -247,3 +257,9 @@ def _slow(bottleneck: Bottleneck) -> Finding:
         first_seen=None if tally.first_ns is None else tally.first_ns / 1e9,
         last_seen=None if tally.last_ns is None else tally.last_ns / 1e9,
     )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.0095 else f"{seconds * 1000:.1f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"

@@ -10,12 +10,14 @@ from leyden.analysis.sketch import Sketch
 from leyden.types import EvidenceSpan, SpanSummary
 
 SLOWEST = 20
+UNKNOWN_MODEL = "unknown model"
 
 
 class CallStats(BaseModel):
     """What one agent, tool or model did. Latencies and time are seconds; None means unknown, which is not 0.
 
-    `runs` counts rollouts that made such a call. `time_s` is the sum of known durations. Tokens and cost are those of the
+    `runs` counts rollouts that made such a call. `timed_calls` of its calls have a known duration: latencies are theirs and
+    `time_s` is their sum. Tokens and cost are those of the
     model calls of the group (an agent's are those made inside it, without its sub-agents'); `priced_calls` of its
     `model_calls` have a known cost, so a total over fewer than all of them is a lower bound.
     """
@@ -26,6 +28,7 @@ class CallStats(BaseModel):
     failures: int
     failure_rate: float
     runs: int
+    timed_calls: int = 0
     latency_p50_s: float | None
     latency_p95_s: float | None
     time_s: float
@@ -112,6 +115,7 @@ class Tally:
             failures=self.failures,
             failure_rate=self.failures / self.calls if self.calls else 0.0,
             runs=self.runs,
+            timed_calls=self.latency.count,
             latency_p50_s=self.latency.quantile(0.5),
             latency_p95_s=self.latency.quantile(0.95),
             time_s=self.time_s,
@@ -161,7 +165,7 @@ class Tallies:
             agent.tool_failures += call.failed
 
     def _model_call(self, run: Run, call: ModelCall) -> None:
-        key = (call.span.provider, call.span.model or "unknown model")
+        key = (call.span.provider, call.span.model or UNKNOWN_MODEL)
         tally = self.models.get(key) or self.models.setdefault(key, Tally(key[1], provider=key[0]))
         tally.call(run, call.span, failed=call.failed, duration_s=call.duration_s)
         tally.usage(call)

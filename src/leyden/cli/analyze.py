@@ -1,5 +1,8 @@
 """`leyden analyze`: what goes wrong in stored runs, and what it costs."""
 
+import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -62,7 +65,22 @@ def command(
         click.echo("No runs match." if ids or after else "No runs yet. `leyden up` says how to send some.")
     else:
         console = screen()
-        print_report(report, console if console.is_terminal else screen(width=_PIPE_WIDTH))
+        console = console if console.is_terminal else screen(width=_PIPE_WIDTH)
+        print_report(report, console, command=_program(), place=_place(store, db))
+
+
+def _program() -> str:
+    """What to type to call this program again: its name when it is on the PATH, else the path that was typed."""
+    typed = sys.argv[0]
+    if Path(typed).name != "leyden" or shutil.which("leyden") in (typed, str(Path(typed).absolute())):
+        return "leyden"
+    return shlex.quote(typed)
+
+
+def _place(store: str | None, db: str | None) -> str:
+    if store:
+        return f"--store {shlex.quote(store)}"
+    return f"--db {shlex.quote(db)}" if db else ""
 
 
 def _form_of(out: Path) -> Form:
