@@ -7,7 +7,7 @@ learned by watching the rules read. How much is kept is bounded, since a client 
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from leyden.ingest.dialects import GENAI, recognise
 from leyden.ingest.dialects.dialect import COLUMNS, Dialect, Get, first
