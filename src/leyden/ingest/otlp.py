@@ -378,6 +378,9 @@ def decode_json(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     """
     refuse_deeper(body, limits.depth)
     request = parse_json(body)
+    for other in ("resourceLogs", "resourceMetrics"):
+        if other in request:
+            raise BadFormat(f"The body is not an OTLP trace request: it holds {other!r}.")
     records: list[SpanRecord] = []
     rejected: list[Rejected] = []
     index = 0

@@ -18,14 +18,19 @@ SUFFIXES = LINE_SUFFIXES | {".json"}
 
 
 class BadRecord(NamedTuple):
-    """One file or record that was skipped. `where` is "line 3", "entry 0", "span 7", or "" for the whole file."""
+    """A file or record that was skipped, or `records` neighbouring ones for one reason.
+
+    `where` is "line 3", "entry 0", "span 7", or "" for the whole file.
+    """
 
     file: Path
     where: str
     why: str
+    records: int = 1
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.file), self.where, self.why) if part)
+        where = f"{self.where} ({self.records} records)" if self.records > 1 else self.where
+        return ": ".join(part for part in (str(self.file), where, self.why) if part)
 
 
 class Found(NamedTuple):
@@ -55,7 +60,7 @@ def merged(items: Iterable[T | BadRecord]) -> Iterator[T | BadRecord]:
 
 
 def _told(last: BadRecord, first: str, count: int) -> BadRecord:
-    return last if count == 1 else last._replace(where=f"{first} to {last.where} ({count} records)")
+    return last if count == 1 else last._replace(where=f"{first} to {last.where}", records=count)
 
 
 class Malformed(ValueError):
