@@ -42,10 +42,14 @@ def main() -> None:
     report.add("undecorated call", "us", calls, "plain")
     report.add("decorated, before init", "us", calls, "off")
     report.add("decorated, sampled out", "us", calls, "sampled_out", bar="20 us")
+    report.add("decorated, sampled out, root of a trace", "us", calls, "sampled_out_root", bar="20 us")
     report.add("decorated, recorded, a call every 2 ms", "us", calls, "paced", bar="100 us")
     report.add("decorated, recorded, back to back", "us", calls, "recorded")
     report.add("decorated, recorded, CPU of the caller", "us", calls, "recorded_caller", bar="100 us")
     report.add("CPU per recorded call, export included", "us", calls, "recorded_cpu")
+    report.add("model call with four messages, recorded, every 2 ms", "us", calls, "model_paced")
+    report.add("the same, CPU of the caller", "us", calls, "model_caller", bar="100 us")
+    report.add("the same, CPU with export", "us", calls, "model_cpu")
     report.add("share of a 50 ms step, recorded", "%", calls, "step_share", bar="1 %")
     report.add("spans lost", "spans", calls, "lost", bar="0")
     imports(report, args.rounds)
@@ -70,6 +74,7 @@ def call_costs(url: str, folder: Path, batches: int) -> dict[str, float]:
     leyden.init(url, sample=0.0, **common)
     with leyden.rollout("sampled out"):
         costs["sampled_out"] = per_call(traced, batches).wall_us
+    costs["sampled_out_root"] = per_call(traced, batches).wall_us
     leyden.shutdown()
     leyden.init(url, sample=1.0, **common)
     with leyden.rollout("recorded"):
@@ -78,6 +83,10 @@ def call_costs(url: str, folder: Path, batches: int) -> dict[str, float]:
         costs["paced"] = paced(traced, 100 * batches)
         leyden.flush(30)
         cost = per_call(traced, batches, after=lambda: leyden.flush(30))
+        costs["model_paced"] = paced(call_model, 100 * batches)
+        leyden.flush(30)
+        model = per_call(call_model, batches, after=lambda: leyden.flush(30))
+    costs |= {"model_caller": model.caller_us, "model_cpu": model.process_us}
     costs |= {"recorded": cost.wall_us, "recorded_caller": cost.caller_us, "recorded_cpu": cost.process_us}
     leyden.flush(30)
     costs["step_share"] = 100 * costs["recorded_cpu"] * 1e-6 / STEP_S
@@ -86,6 +95,35 @@ def call_costs(url: str, folder: Path, batches: int) -> dict[str, float]:
     costs["lost"] = float(stats().lost)
     leyden.shutdown()
     return costs
+
+
+MESSAGES: list[dict[str, Any]] = [
+    {"role": "system", "content": "You are a helpful support agent. " * 10},
+    {"role": "user", "content": "Where is my parcel W1234567? " * 5},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "function": {"name": "look_up", "arguments": '{"order": "W1234567"}'}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": '{"status": "shipped"}'},
+]
+ANSWER = {"role": "assistant", "content": "Your parcel is on its way. " * 8}
+RESPONSE: dict[str, Any] = {
+    "id": "chatcmpl-1",
+    "model": "model-2026",
+    "choices": [{"finish_reason": "stop", "message": ANSWER}],
+    "usage": {"prompt_tokens": 20, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 16}},
+}
+
+
+@leyden.trace.llm("model", provider="openai")
+def ask(*, model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    return RESPONSE
+
+
+def call_model(order: str, reason: str) -> dict[str, Any]:
+    """A model call of an agent: a short history in, a text with its usage out."""
+    return ask(model="model", messages=MESSAGES)
 
 
 class Cost(NamedTuple):

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import leyden
+from conftest import Clock
 from leyden import errors
-from leyden.sdk import config
+from leyden.sdk import config, delivery
+from leyden.sdk.calls import rollouts as rollout_calls
 from leyden.sdk.client import Client
 from leyden.sdk.trace import bind
+from leyden.server.app import create_app
+from leyden.server.jobs import watch
 from leyden.settings import Settings
 from leyden.types import (
     LLM,
@@ -380,8 +385,6 @@ def serving(db: Path, port: int = 0) -> Iterator[str]:
     """A server on loopback; `port` 0 takes a free one."""
     import uvicorn
 
-    from leyden.server.app import create_app
-
     app = create_app(Settings(db=str(db)))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
@@ -433,6 +436,77 @@ def test_what_was_recorded_while_the_server_was_away_arrives_once_with_the_next_
         run_child(url, "third", tmp_path)
         assert stored(client) == whole | {"third": ("succeeded", 2, 1.0)}
         assert not list((tmp_path / "spool").glob("*/*/*.seg"))
+
+
+# ── A process that dies ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_whose_process_died_is_given_up_with_a_reason(clock: Clock, settings: Settings) -> None:
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        leyden.init(client=client, flush_s=600.0)
+        scope = leyden.rollout("x")
+        scope.__enter__()
+        plan("tea")
+        assert leyden.flush(30)
+        assert client.rollout(scope.rollout_id).status == RolloutStatus.RUNNING
+        clock.advance(899)
+        watch(app.context)
+        assert client.rollout(scope.rollout_id).status == RolloutStatus.RUNNING
+        clock.advance(2)
+        watch(app.context)
+        run = client.rollout_detail(scope.rollout_id)
+        assert run.status == RolloutStatus.FAILED
+        assert run.failure_reason == "silent for longer than unresponsive_seconds=900"
+        assert run.attempt_list[0].status == AttemptStatus.UNRESPONSIVE
+        scope.__exit__(None, None, None)
+
+
+def test_a_long_silent_step_is_not_taken_for_a_death(
+    clock: Clock, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "HEARTBEAT_S", 0.0)
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        leyden.init(client=client, flush_s=600.0)
+        with leyden.rollout("x") as r:
+            for _ in range(5):
+                clock.advance(600)
+                assert leyden.flush(30)
+                watch(app.context)
+        assert leyden.flush(30)
+        run = client.rollout_detail(r.rollout_id)
+        assert (run.status, run.failure_reason) == (RolloutStatus.SUCCEEDED, None)
+        assert run.duration_s == 3000
+
+
+def test_a_server_that_was_down_counts_silence_from_its_start(clock: Clock, settings: Settings) -> None:
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        config = RolloutConfig(unresponsive_seconds=900.0)
+        client.register_rollout("ro-1", "at-1", config=config)
+    clock.advance(5000)
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        watch(app.context)
+        assert client.rollout("ro-1").status == RolloutStatus.PREPARING
+        clock.advance(901)
+        watch(app.context)
+        assert client.rollout("ro-1").status == RolloutStatus.FAILED
+
+
+def test_a_run_that_began_long_ago_is_not_given_up_while_it_is_delivered(
+    clock: Clock, settings: Settings
+) -> None:
+    app = create_app(replace(settings, watchdog_s=3600.0))
+    with Client(app=app) as client:
+        config = RolloutConfig(unresponsive_seconds=900.0)
+        made = client.register_rollout("ro-1", "at-1", config=config, start_time=clock.now - 86_400)
+        watch(app.context)
+        assert client.rollout("ro-1").status == RolloutStatus.PREPARING
+        assert made.attempt.last_heartbeat_time == clock.now
+        client.update_attempt("ro-1", "at-1", status="succeeded")
+        assert client.rollout_detail("ro-1").duration_s == 86_400
 
 
 # ── Every call of the client, on the real application ────────────────────────────────────────────────────────────
@@ -689,3 +763,32 @@ def test_a_key_decides_where_a_record_goes_and_what_may_be_asked(remote: Client)
     with Client(remote.url, key="lk_nobody") as nobody, pytest.raises(errors.Unauthorized):
         nobody.rollouts()
     assert remote.list_rollouts().total == 0
+
+
+def test_waiting_goes_on_over_several_slices_until_the_last_run_ends(
+    remote: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_calls, "_POLL_S", 0.05)
+    asked: list[float] = []
+    request = remote.request
+
+    def counted(method: str, path: str, **more: Any) -> Any:
+        asked.append(more["body"]["timeout"])
+        return request(method, path, **more)
+
+    first, second = (remote.start_rollout(n) for n in range(2))
+    remote.update_attempt(first.rollout_id, status="succeeded")
+    ids = [first.rollout_id, second.rollout_id]
+    with Client(remote.url) as other, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(other, "request", counted)
+        waiting = pool.submit(other.wait, ids)
+        while len(asked) < 3:
+            time.sleep(0.01)
+        assert not waiting.done()
+        remote.update_attempt(second.rollout_id, status="failed", failure_reason="x")
+        assert [r.rollout_id for r in waiting.result(30)] == ids
+        assert set(asked) == {0.05}
+        unfinished = remote.start_rollout(3).rollout_id
+        began = time.monotonic()
+        assert [r.rollout_id for r in other.wait([*ids, unfinished], 0.2)] == ids
+        assert 0.19 <= time.monotonic() - began < 5

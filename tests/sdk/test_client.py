@@ -110,7 +110,7 @@ CALLS: list[tuple[Callable[[Client], Any], Any, str, str, Any, Any]] = [
     (lambda c: c.dequeue("w", limit=2), [ATTEMPTED], "POST", f"{A}/queues/rollouts/dequeue", {"limit": 2, "worker_id": "w"}, list),
     (lambda c: c.dequeue(wait_seconds=3), [], "POST", f"{A}/queues/rollouts/dequeue", {"limit": 1, "worker_id": None, "wait_seconds": 3}, []),
     (lambda c: c.start_rollout(1, mode="val"), ATTEMPTED, "POST", f"{A}/rollouts", {"input": 1, "mode": "val", "resources_id": None, "config": None, "metadata": None, "worker_id": None}, AttemptedRollout),
-    (lambda c: c.register_rollout("r", "a", input=1, start_time=2.0), ATTEMPTED, "POST", f"{B}/rollouts", {"rollout_id": "r", "attempt_id": "a", "input": 1, "mode": None, "resources_id": None, "metadata": None, "start_time": 2.0}, AttemptedRollout),
+    (lambda c: c.register_rollout("r", "a", input=1, start_time=2.0), ATTEMPTED, "POST", f"{B}/rollouts", {"rollout_id": "r", "attempt_id": "a", "input": 1, "mode": None, "resources_id": None, "metadata": None, "config": None, "start_time": 2.0}, AttemptedRollout),
     (lambda c: c.start_attempt("ro-1", worker_id="w"), ATTEMPTED, "POST", f"{A}/rollouts/ro-1/attempts", {"worker_id": "w"}, AttemptedRollout),
     (lambda c: type(c.rollout("a/b ü")), ROLLOUT, "GET", f"{A}/rollouts/a%2Fb%20%C3%BC", None, Rollout),
     (lambda c: [type(i) for i in c.rollouts(status_in=[], limit=5).items], page(ROLLOUT, ATTEMPTED), "POST", f"{A}/rollouts/search", {"status_in": [], "filter_logic": "and", "sort_order": "asc", "limit": 5, "offset": 0}, [Rollout, AttemptedRollout]),

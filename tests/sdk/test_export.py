@@ -15,7 +15,7 @@ import pytest
 
 import leyden
 from fakes.sink import Scripted, Sink
-from leyden.sdk import config, export
+from leyden.sdk import config, delivery, export
 from leyden.sdk.spool import Request, Spool
 
 Start = Callable[..., Any]
@@ -72,8 +72,8 @@ def test_spans_wait_on_disk_while_the_server_is_away_and_arrive_once(start: Star
 def test_a_returning_server_gets_everything_without_a_flush(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_BACKOFF_FIRST_S", 0.01)
-    monkeypatch.setattr(export, "_BACKOFF_MAX_S", 0.02)
+    monkeypatch.setattr(delivery, "_BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(delivery, "_BACKOFF_MAX_S", 0.02)
     port = free_port()
     start(url=f"http://127.0.0.1:{port}", flush_s=0.01)
     record("early")
@@ -212,17 +212,17 @@ def test_retry_after_is_honoured(start: Start, sink: Sink) -> None:
     # Two minutes are longer than this caller waits: it is told so at once, and nothing is sent before its time.
     assert not leyden.flush(timeout_s=30)
     assert config.running is not None
-    assert config.running.exporter._retry_at is not None
-    assert config.running.exporter._retry_at - time.monotonic() > 100
+    assert config.running.exporter._delivery.retry_at is not None
+    assert config.running.exporter._delivery.retry_at - time.monotonic() > 100
     assert len(sink.requests) == 1
 
 
 def test_retry_after_reads_seconds_and_dates() -> None:
-    assert export.retry_after_s("7", now=0) == 7
-    assert export.retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now=10) == 50
-    assert export.retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now=100) == 0
-    assert export.retry_after_s("soon", now=0) == 0
-    assert export.retry_after_s(None, now=0) == 0
+    assert delivery.retry_after_s("7", now=0) == 7
+    assert delivery.retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now=10) == 50
+    assert delivery.retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now=100) == 0
+    assert delivery.retry_after_s("soon", now=0) == 0
+    assert delivery.retry_after_s(None, now=0) == 0
 
 
 def test_the_agent_never_waits_for_a_server_that_hangs(start: Start, sink: Sink, tmp_path: Path) -> None:
@@ -492,3 +492,65 @@ def test_a_living_owners_folder_is_left_alone_and_a_dead_ones_is_taken(tmp_path:
 def test_a_disk_that_refuses_is_answered_with_false(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert not Spool(tmp_path / "file" / "d", limit_bytes=10_000).append(request(1))
+
+
+# ── Heartbeats ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def beats(sink: Sink) -> list[str]:
+    return [path for path, body, _ in list(sink.requests) if set(body) == {"last_heartbeat_time"}]
+
+
+def path_of(rollout: Any) -> str:
+    return f"/v1/agl/rollouts/{rollout.rollout_id}/attempts/{rollout.attempt_id}"
+
+
+def test_an_open_rollout_that_is_silent_gets_heartbeats_until_it_ends(
+    start: Start, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "HEARTBEAT_S", 0.02)
+    start(flush_s=0.01)
+    with leyden.rollout("long") as r:
+        until(lambda: len(beats(sink)) >= 3)
+    assert leyden.flush()
+    told = len(beats(sink))
+    assert set(beats(sink)) == {path_of(r)}
+    assert sink.taken[-1] == (path_of(r), {"status": "succeeded"})
+    record("later")
+    assert leyden.flush()
+    assert len(beats(sink)) == told
+
+
+def test_a_rollout_that_sends_spans_or_is_claimed_needs_no_heartbeat(start: Start, sink: Sink) -> None:
+    start(flush_s=0.0)
+    with leyden.rollout("busy"), leyden.rollout(rollout_id="ro-claimed", attempt_id="at-1"):
+        record("a")
+        assert leyden.flush()
+        assert config.running is not None
+        due = config.running.exporter._delivery.beat_at
+        assert due is not None
+        assert due - time.monotonic() > delivery.HEARTBEAT_S - 10
+        assert beats(sink) == []
+
+
+def test_heartbeats_never_wait_on_disk(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(delivery, "HEARTBEAT_S", 0.01)
+    start(url=f"http://127.0.0.1:{free_port()}", flush_s=0.01)
+    with leyden.rollout("x"):
+        until(lambda: bool(segments(tmp_path)))
+        threading.Event().wait(0.1)
+        assert not leyden.flush()
+    leyden.shutdown(timeout_s=2)
+    assert all(b"last_heartbeat_time" not in path.read_bytes() for path in segments(tmp_path))
+
+
+def test_a_rollout_whose_end_found_no_room_is_not_kept_alive(
+    start: Start, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(flush_s=600.0)
+    with leyden.rollout("x"):
+        assert leyden.flush()
+        monkeypatch.setattr(export, "_NOTES_RESERVE", -(10**6))
+    assert config.stats().notes_lost == 1
+    assert config.running is not None
+    assert config.running.exporter._delivery.beat_at is None

@@ -31,6 +31,7 @@ def test_a_rollout_is_announced_before_its_spans_and_ended_after_them(start: Sta
         "mode": "train",
         "resources_id": None,
         "metadata": {"k": 1, "name": "seven"},
+        "config": {"unresponsive_seconds": 900.0},
     }
     assert sink.taken[2][1] == {"status": "succeeded"}
     assert sink.span("work")["attributes"]["agentlightning.attempt_id"] == r.attempt_id

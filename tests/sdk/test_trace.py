@@ -2,6 +2,9 @@ import asyncio
 import contextlib
 import inspect
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -676,3 +679,54 @@ def test_a_message_that_changes_after_the_call_is_kept_as_it_was(start: Start, s
     assert leyden.flush()
     kept = json.loads(sink.span("chat m")["attributes"]["gen_ai.input.messages"])
     assert kept == [{"role": "user", "parts": [{"type": "text", "content": "then"}]}]
+
+
+def run_python(code: str, *args: str, **env: str) -> str:
+    """Run code in a process of its own and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_debug_prints_each_finished_span_on_one_line(sink: Sink, tmp_path: Any) -> None:
+    code = """
+import sys, leyden
+leyden.init(sys.argv[1])
+leyden.trace.tool("search")(lambda query: query)("tea")
+with leyden.trace("second"): pass
+"""
+    lines = run_python(code, sink.url, LEYDEN_DEBUG="1", LEYDEN_SPOOL_DIR=str(tmp_path)).splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert (first["name"], second["name"]) == ("execute_tool search", "second")
+    assert first["attributes"]["gen_ai.tool.call.result"] == "tea"
+    assert first["resource"]["attributes"]["service.name"] == "agent"
+    assert sink.names == ["execute_tool search", "second"]
+    assert run_python(code, sink.url, LEYDEN_SPOOL_DIR=str(tmp_path)) == ""
+
+
+def test_set_global_records_what_other_instrumentations_trace(sink: Sink, tmp_path: Any) -> None:
+    # A process of its own: OpenTelemetry's global provider can be set only once.
+    code = """
+import sys, leyden
+from opentelemetry import trace
+leyden.init(sys.argv[1], set_global=True)
+theirs = trace.get_tracer("library")
+with leyden.rollout("x") as r, leyden.trace("ours"):
+    with theirs.start_as_current_span("theirs", attributes={"k": (1, 2)}):
+        with leyden.trace("below"): pass
+print(r.rollout_id)
+"""
+    rollout_id = run_python(code, sink.url, LEYDEN_SPOOL_DIR=str(tmp_path)).strip()
+    spans = {s["name"]: s for s in sink.spans}
+    assert set(spans) == {"ours", "theirs", "below"}
+    assert spans["theirs"]["parentSpanId"] == spans["ours"]["spanId"]
+    assert spans["below"]["parentSpanId"] == spans["theirs"]["spanId"]
+    assert spans["theirs"]["attributes"]["k"] == [1, 2]
+    assert {s["attributes"]["agentlightning.rollout_id"] for s in spans.values()} == {rollout_id}

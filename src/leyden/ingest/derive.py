@@ -81,17 +81,17 @@ def derive(
         said, answer = first(get, dialect.arguments), first(get, dialect.result)
     else:
         said, answer = first(get, dialect.input), first(get, dialect.output)
-    tokens, cost, ttft = _NO_TOKENS, None, None
+    counts, cost, ttft_ms = NO_TOKENS, None, None
     if kind == "llm" or kind == "embedding":
-        tokens = _tokens(get, dialect)
-        cost, ttft = _amount(first(get, dialect.cost)), _ttft(get, dialect)
+        counts = _tokens(get, dialect)
+        cost, ttft_ms = amount(first(get, dialect.cost)), ttft(get, dialect)
         if said is None and dialect.messages_in is not None:
             said = _indexed_message(get, *dialect.messages_in)
         if answer is None and dialect.messages_out is not None:
             answer = _indexed_message(get, *dialect.messages_out)
     if events is not no_events and (said is None or answer is None):
         said, answer = _from_events(events(), said, answer)
-    said = None if said in _REDACTED else said
+    said = None if said in REDACTED else said
     error_type, error_message = _error(
         get,
         error_type,
@@ -111,9 +111,9 @@ def derive(
         error_message,
         error_fingerprint(tool or name, error_type, error_message) if error_type or error_message else None,
         call_hash(tool, said) if tool is not None and said is not None else None,
-        *tokens,
+        *counts,
         cost,
-        ttft,
+        ttft_ms,
         preview(said) if said is not None else None,
         preview(answer) if answer is not None else None,
         about.spoken,
@@ -125,8 +125,8 @@ def derive(
 
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_NO_TOKENS = (None, None, None, None, None)
-_Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
+NO_TOKENS = (None, None, None, None, None)
+Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
 
 
 def _count(value: Any) -> int | None:
@@ -140,16 +140,7 @@ def _count(value: Any) -> int | None:
     return int(value)
 
 
-def _counted(get: Get, keys: tuple[str, ...]) -> int | None:
-    """The count in the first attribute that is there and not empty."""
-    for key in keys:
-        found = get(key)
-        if found is not None and found != "":
-            return _count(found)
-    return None
-
-
-def _amount(value: Any) -> float | None:
+def amount(value: Any) -> float | None:
     """A value as a finite number of at least 0, else None."""
     number = _number(value)
     return number if number is not None and number >= 0 else None
@@ -172,35 +163,39 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _tokens(get: Get, dialect: Dialect) -> _Tokens:
+def tokens(dialect: Dialect, sent: Any, output: Any, read: Any, written: Any, reasoning: Any) -> Tokens:
     """Tokens in, out, read from cache, written to cache, spent on reasoning; the first includes both cache counts."""
-    sent = _counted(get, dialect.input_tokens)
-    read = _counted(get, dialect.cache_read)
-    written = _counted(get, dialect.cache_write)
-    cached = (read or 0) + (written or 0)
+    counted_in, counted_read, counted_written = _count(sent), _count(read), _count(written)
+    cached = (counted_read or 0) + (counted_written or 0)
     # More from the cache than was sent: whatever the convention says, this source counts them apart.
-    if sent is not None and cached and (not dialect.input_includes_cache or cached > sent):
-        sent += cached
-    return (
-        sent,
-        _counted(get, dialect.output_tokens),
-        read,
-        written,
-        _counted(get, dialect.reasoning),
+    if counted_in is not None and cached and (not dialect.input_includes_cache or cached > counted_in):
+        counted_in += cached
+    return counted_in, _count(output), counted_read, counted_written, _count(reasoning)
+
+
+def _tokens(get: Get, dialect: Dialect) -> Tokens:
+    return tokens(
+        dialect,
+        first(get, dialect.input_tokens),
+        first(get, dialect.output_tokens),
+        first(get, dialect.cache_read),
+        first(get, dialect.cache_write),
+        first(get, dialect.reasoning),
     )
 
 
-def _ttft(get: Get, dialect: Dialect) -> float | None:
+def ttft(get: Get, dialect: Dialect) -> float | None:
+    """Milliseconds to the first token; None when no attribute says."""
     for key, to_ms in dialect.ttft:
-        amount = _amount(get(key))
-        if amount is not None and math.isfinite(amount * to_ms):
-            return amount * to_ms
+        taken = amount(get(key))
+        if taken is not None and math.isfinite(taken * to_ms):
+            return taken * to_ms
     return None
 
 
 # ── What was said ────────────────────────────────────────────────────────────────────────────────────────────────
 
-_REDACTED = ("<REDACTED>", "__REDACTED__", "[REDACTED]")
+REDACTED = ("<REDACTED>", "_REDACTED__", "[REDACTED]")
 _SAID_IN_MESSAGE = (
     "content",
     "contents.0.message_content.text",
@@ -302,7 +297,9 @@ def failed_answer(answer: Any) -> str | None:
     if isinstance(answer, str):
         start = answer.lstrip()[:1]
         if start == "{":
-            return _failed_object(json_object(answer.strip()))
+            # All that marks an error has these letters; parsing costs ten times as much.
+            may_fail = "rror" in answer or "\\u" in answer
+            return _failed_object(json_object(answer.strip())) if may_fail else None
         if start == '"':
             answer = answer.strip().strip('"')
         return answer if _FAILED_ANSWER.match(answer) else None

@@ -8,7 +8,8 @@ Refuses to know: HTTP, storage, and which rollouts exist.
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ from leyden.errors import BadFormat
 from leyden.ingest import wire
 from leyden.ingest.derive import MAX_COUNT, NAME_CHARS, RULES_VERSION, EventView, derive, no_events
 from leyden.ingest.nesting import refuse_deeper
+from leyden.ingest.plain import Batch, derive_plain
 from leyden.ingest.record import Decoded, Rejected, SpanRecord
 from leyden.ingest.shapes import is_list, is_object
 from leyden.ingest.text import column, scrubbed, without_surrogates
@@ -69,20 +71,112 @@ def decode_protobuf(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     rejected: list[Rejected] = []
     index = 0
     attributes = wire.Attributes()
+    is_whole = wire.is_whole(body)
     for group in traces.resource_spans:
         owner, resource_error = _resource_owner(group.resource, attributes, limits)
         before_scope = _field(b"\x0a", group.resource) + _field(b"\x1a", group.schema_url)
         for scope in group.scope_spans:
             frame = _Frame(before_scope, _field(b"\x0a", scope.scope) + _field(b"\x1a", scope.schema_url))
-            for raw in scope.spans[:]:
+            raws = scope.spans[:]
+            found = _plain_records(raws, owner, frame, limits) if is_whole and not resource_error else {}
+            for n, raw in enumerate(raws):
                 try:
                     if resource_error:
                         raise _Refused(resource_error)
-                    records.append(_record(raw, owner, frame, limits, attributes))
+                    records.append(found.get(n) or _record(raw, owner, frame, limits, attributes))
                 except _Refused as refused:
                     rejected.append(Rejected(index, str(refused)))
                 index += 1
     return Decoded(records, rejected)
+
+
+_Head = tuple[int, bytes, list[bytes], bytes, bytes, bytes, bytes, int, int, int]
+"""Where a span stands in its scope, its bytes and its attributes' bytes; then trace, span and parent id, name, status code,
+start and end as they came."""
+
+
+def _plain_records(raws: list[bytes], owner: Owner, frame: "_Frame", limits: Limits) -> dict[int, SpanRecord]:
+    """The records of those spans of a scope that can be read together, by where they stand: see `ingest/plain.py`."""
+    found: dict[int, SpanRecord] = {}
+    for layout, heads in _by_layout(raws, limits).items():
+        batch = Batch(layout, [head[2] for head in heads])
+        names = list(map(wire.string, [head[6] for head in heads]))
+        try:
+            derived = derive_plain(batch, names)
+        except wire.DecodeError:
+            continue
+        titles = {name: column(name, NAME_CHARS) or "" for name in set(names)}
+        for head, columns, name, own in zip(heads, derived, names, _owners(batch, limits), strict=False):
+            if columns is not None and own is not None:
+                at, raw, _, trace_id, span_id, parent_id, _, code, start_ns, end_ns = head
+                trace = trace_id.hex()
+                rollout_id, attempt_id, sequence_id, source = _filed(owner, own, trace)
+                record = (
+                    rollout_id,
+                    attempt_id,
+                    sequence_id,
+                    trace,
+                    span_id.hex(),
+                    parent_id.hex() if parent_id and parent_id != _NO_SPAN else None,
+                    titles[name],
+                    columns[0],
+                    _STATUS[code] if 0 <= code <= 2 else "unset",
+                    start_ns if 0 < start_ns <= _MAX_NS else None,
+                    end_ns if 0 < end_ns <= _MAX_NS else None,
+                    *columns[1:-1],
+                    RULES_VERSION,
+                    "otlp",
+                    frame[len(raw)] + raw,
+                    source,
+                    columns[-1],
+                )
+                found[at] = tuple.__new__(SpanRecord, record)  # pyright: ignore[reportUnknownMemberType]
+    return found
+
+
+def _by_layout(raws: list[bytes], limits: Limits) -> dict[wire.Layout, list[_Head]]:
+    """Valid spans without error status and events, by the layout of their attributes."""
+    groups: dict[wire.Layout, list[_Head]] = {}
+    for at, raw in enumerate(raws):
+        try:
+            span = wire.Span.FromString(raw)
+        except wire.DecodeError:
+            continue
+        trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
+        code, pairs = span.status.code, span.attributes[:]
+        if len(trace_id) != 16 or len(span_id) != 8 or (parent_id and len(parent_id) != 8):
+            continue
+        if trace_id == _NO_TRACE or span_id == _NO_SPAN or len(raw) > limits.span_bytes:
+            continue
+        if code == 2 or span.events or (layout := wire.layout(pairs)) is None:
+            continue
+        head = (at, raw, pairs, trace_id, span_id, parent_id, span.name, code, span.start_ns, span.end_ns)
+        if (group := groups.get(layout)) is None:
+            group = groups[layout] = []
+        group.append(head)
+    return groups
+
+
+_OWNER_KEYS: tuple[str, ...] = (
+    "agentlightning.rollout_id",
+    "agentlightning.attempt_id",
+    "agentlightning.span_sequence_id",
+)
+
+
+def _owners(batch: Batch, limits: Limits) -> Iterable[Owner | None]:
+    """What each span names itself; None for one that names something that no row may have."""
+    if batch.layout.places.keys().isdisjoint(_OWNER_KEYS):
+        return repeat(_NOBODY)
+    return [_owner_or_none(ids, limits) for ids in zip(*map(batch.values, _OWNER_KEYS), strict=True)]
+
+
+def _owner_or_none(ids: tuple[Any, ...], limits: Limits) -> Owner | None:
+    try:
+        named: dict[str, Any] = dict(zip(_OWNER_KEYS, ids, strict=True))
+        return _owner(named.get, limits)
+    except _Refused:
+        return None
 
 
 def _field(tag: bytes, content: bytes) -> bytes:
@@ -201,6 +295,20 @@ def _sequence(value: Any) -> int | None:
     return value if isinstance(value, int) and 0 <= value <= MAX_COUNT else None
 
 
+def _filed(owner: Owner, own: Owner, trace_id: str) -> tuple[str, str, int | None, str | None]:
+    """Rollout, attempt, sequence number and source of a span, of what its resource and itself name.
+
+    Without both a rollout and an attempt it belongs to its trace's own rollout.
+    """
+    rollout_id, attempt_id, sequence_id = owner
+    if own is not _NOBODY:
+        rollout_id, attempt_id = own.rollout_id or rollout_id, own.attempt_id or attempt_id
+        sequence_id = sequence_id if own.sequence_id is None else own.sequence_id
+    if rollout_id is None or attempt_id is None:
+        return f"ro-{trace_id}", f"at-{trace_id[:8]}", sequence_id, SOURCE
+    return rollout_id, attempt_id, sequence_id, None
+
+
 def _time(ns: int) -> int | None:
     """Unix nanoseconds; None for 0, which means unknown, and for a time past 2262, which no column holds."""
     return ns if 0 < ns <= _MAX_NS else None
@@ -223,14 +331,8 @@ def _assemble(
     encoding: str,
     payload: bytes,
 ) -> SpanRecord:
-    """The record of one span. Without both a rollout and an attempt the span belongs to its trace's own rollout."""
-    rollout_id, attempt_id, sequence_id = owner
-    if (own := _owner(attributes.get, limits)) is not _NOBODY:
-        rollout_id, attempt_id = own.rollout_id or rollout_id, own.attempt_id or attempt_id
-        sequence_id = sequence_id if own.sequence_id is None else own.sequence_id
-    source = None
-    if rollout_id is None or attempt_id is None:
-        rollout_id, attempt_id, source = f"ro-{trace_id}", f"at-{trace_id[:8]}", SOURCE
+    """The record of one span."""
+    rollout_id, attempt_id, sequence_id, source = _filed(owner, _owner(attributes.get, limits), trace_id)
     found = derive(attributes, name=name, status=status, message=message, events=events)
     columns = (
         rollout_id,

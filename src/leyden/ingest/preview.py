@@ -31,8 +31,10 @@ def preview(value: Any) -> str | None:
     """The first 200 characters of a value; of a list of messages, the text of the last one."""
     if isinstance(value, str):
         start = value[:1]
-        if start == "[" or start == "{":
-            value = _last_message(value)
+        if start == "[":
+            value = _last_content(value) or _last_message(value)
+        elif start == "{":
+            value = _last_message(value) if _may_be_message(value) else value
         elif start.isspace():
             value = value[: PREVIEW_CHARS * 4].strip()
     return column(value if isinstance(value, str) else _said(value), PREVIEW_CHARS)
@@ -60,8 +62,6 @@ def _last_content(text: str) -> str | None:
 def _last_message(text: str) -> Any:
     """The last message in the JSON text of a list of messages, parsed; the text itself when it is something else."""
     if text[0] == "[":
-        if found := _last_content(text):
-            return found
         for start in _MESSAGE_STARTS:
             at = text.rfind(start)
             if at < 0:
@@ -77,6 +77,17 @@ def _last_message(text: str) -> Any:
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return text
     return value if _is_message(value) else text
+
+
+def _may_be_message(text: str) -> bool:
+    """Whether the JSON text of an object needs parsing to tell that it is no message: without these keys it is none."""
+    return (
+        '"role"' in text
+        or '"messages"' in text
+        or '"parts"' in text
+        or ('"text"' in text and '"type"' in text)
+        or "\\u" in text
+    )
 
 
 def _is_message(value: Any) -> bool:

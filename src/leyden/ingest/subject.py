@@ -7,7 +7,7 @@ learned by watching the rules read. How much is kept is bounded, since a client 
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from leyden.ingest.dialects import GENAI, recognise
 from leyden.ingest.dialects.dialect import COLUMNS, Dialect, Get, first
@@ -33,10 +33,9 @@ class Subject(NamedTuple):
 
 def subject(attributes: Mapping[str, Any], name: str) -> Subject:
     """What a span of these attributes and this name is about."""
-    if len(attributes) > _KEPT_KEYS:
+    known = known_subjects(tuple(attributes))
+    if known is None:
         return decide(attributes.get, name)
-    keys = tuple(attributes)
-    known = _known.get(keys) or _meet(keys)
     values = known.pick(attributes)
     try:
         found = known.subjects.get((name, values))
@@ -79,7 +78,7 @@ _KEPT_SUBJECTS, _KEPT_CHARS = 64, 512
 _Pick = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
 
-class _Known:
+class Known:
     """The spans met with one set of attributes: `read` the ones that the rules asked for, `subjects` by name and their values."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
@@ -105,9 +104,7 @@ class _Known:
         found = decide(get, name, self.cut_down)
         if len(asked) > len(self.read):
             self.read, self.subjects = tuple(asked), {}
-            self.pick = itemgetter(
-                self.read[0], *self.read
-            )  # twice the first: of one key it would give no tuple
+            self.pick = _picker(self.read)
         self._keep(name, self.pick(attributes), found)
         return found
 
@@ -129,6 +126,13 @@ def _nothing(attributes: Mapping[str, Any]) -> tuple[Any, ...]:
     return ()
 
 
+def _picker(keys: tuple[str, ...]) -> _Pick:
+    """Reads the values of some keys as a tuple; itemgetter gives none for one key."""
+    if len(keys) > 1:
+        return cast(_Pick, itemgetter(*keys))
+    return lambda attributes: tuple(attributes[key] for key in keys)
+
+
 def _cut_down(dialect: Dialect, keys: tuple[str, ...]) -> Dialect:
     if dialect.view is not None:  # it answers for attributes that are not there by name
         return dialect
@@ -136,15 +140,16 @@ def _cut_down(dialect: Dialect, keys: tuple[str, ...]) -> Dialect:
     return dialect._replace(**there, ttft=tuple(pair for pair in dialect.ttft if pair[0] in keys))
 
 
-_known: dict[tuple[str, ...], _Known] = {}
+_known: dict[tuple[str, ...], Known] = {}
 
 
-def _meet(keys: tuple[str, ...]) -> _Known:
-    known = _Known(keys)
-    if sum(map(len, keys)) <= _KEPT_KEY_CHARS:
+def known_subjects(keys: tuple[str, ...]) -> Known | None:
+    """What is kept about spans with these attributes; None for sets too large to keep."""
+    known = _known.get(keys)
+    if known is None and len(keys) <= _KEPT_KEYS and sum(map(len, keys)) <= _KEPT_KEY_CHARS:
         if len(_known) >= _KEPT_SETS:
             _known.clear()
-        _known[keys] = known
+        known = _known[keys] = Known(keys)
     return known
 
 

@@ -7,6 +7,8 @@ names and texts are `bytes`, so a text cut in the middle of a character loses th
 """
 
 import struct
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -17,6 +19,7 @@ __all__ = [
     "Attributes",
     "DecodeError",
     "Event",
+    "Layout",
     "Link",
     "Resource",
     "ResponseMessage",
@@ -24,6 +27,8 @@ __all__ = [
     "Span",
     "StatusMessage",
     "Traces",
+    "is_whole",
+    "layout",
     "length",
     "pair",
     "string",
@@ -76,6 +81,10 @@ _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
     ],
     "ArrayValue": [("values", 1, ["AnyValue"])],
     "KeyValueList": [("values", 1, ["KeyValue"])],
+    "WholeTraces": [("resource_spans", 1, ["WholeResourceSpans"])],
+    "WholeResourceSpans": [("scope_spans", 2, ["WholeScopeSpans"])],
+    "WholeScopeSpans": [("spans", 2, ["WholeSpan"])],
+    "WholeSpan": [("attributes", 9, ["KeyValue"])],
     "PartialSuccess": [("rejected_spans", 1, _INT64), ("error_message", 2, _STRING)],
     "ResponseMessage": [("partial_success", 1, "PartialSuccess")],
     "StatusMessage": [("code", 1, _INT32), ("message", 2, _STRING)],
@@ -113,8 +122,19 @@ def _class(message: str) -> Any:
 Traces, Resource, Scope, Span = _class("Traces"), _class("Resource"), _class("Scope"), _class("Span")
 Event, Link, AnyValue, KeyValue = _class("Event"), _class("Link"), _class("AnyValue"), _class("KeyValue")
 ResponseMessage, StatusMessage = _class("ResponseMessage"), _class("StatusMessage")
+_WholeTraces = _class("WholeTraces")
 
 
+def is_whole(body: bytes) -> bool:
+    """Whether every attribute of every span in a request decodes, so that those nobody asks for need not be looked at."""
+    try:
+        _WholeTraces.FromString(body)
+    except DecodeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
 def length(n: int) -> bytes:
     """`n` as a protobuf varint."""
     if n < 0x80:
@@ -191,23 +211,29 @@ class Attributes(dict[bytes, tuple[str, Any]]):
 
 
 def pair(raw: bytes) -> tuple[str, Any]:
-    """Key and plain value in the bytes of a KeyValue. Raises DecodeError when they are none.
-
-    Texts, integers of two bytes and floats of a known key are read by hand, where they stand as every encoder writes
-    them: asking the message for its parts costs three times as much.
-    """
+    """Key and plain value in the bytes of a KeyValue. Raises DecodeError when they are none."""
     at = raw[1] + 2 if len(raw) > 1 else 0
     key = _keys.get(raw[:at])
-    if key is None:
-        return _pair(raw)
+    return _pair(raw) if key is None else (key, _value(raw, at))
+
+
+def _value(raw: bytes, at: int) -> Any:
+    """The plain value in the bytes of a KeyValue whose key ends before `at`.
+
+    Texts, integers of one or two bytes and floats are read by hand where they stand as every encoder writes them: asking
+    the message for its parts costs three times as much.
+    """
     head = _TEXT_HEADS[len(raw) - at]
     if raw.startswith(head, at):
-        return key, raw[at + len(head) :].decode("utf-8", "replace")
-    if raw.startswith(b"\x12\x03\x18", at) and len(raw) == at + 5 and raw[-2] > 0x7F and raw[-1] < 0x80:
-        return key, raw[-2] & 0x7F | raw[-1] << 7
-    if raw.startswith(b"\x12\x09\x21", at) and len(raw) == at + 11:
-        return key, _FLOAT.unpack_from(raw, at + 3)[0]
-    return _pair(raw)
+        return raw[at + len(head) :].decode("utf-8", "replace")
+    size = len(raw) - at
+    if size == 5 and raw.startswith(b"\x12\x03\x18", at) and raw[-2] > 0x7F and raw[-1] < 0x80:
+        return raw[-2] & 0x7F | raw[-1] << 7
+    if size == 4 and raw.startswith(b"\x12\x02\x18", at) and raw[-1] < 0x80:
+        return raw[-1]
+    if size == 11 and raw.startswith(b"\x12\x09\x21", at):
+        return _FLOAT.unpack_from(raw, at + 3)[0]
+    return _pair(raw)[1]
 
 
 _FLOAT = struct.Struct("<d")
@@ -224,6 +250,73 @@ def _pair(raw: bytes) -> tuple[str, Any]:
             _keys.clear()
         key = _keys.setdefault(start, key)
     return key, _plain(message.value)
+
+
+# ── Spans of one layout ──────────────────────────────────────────────────────────────────────────────────────────
+
+_KEPT_LAYOUTS, _LAYOUT_PAIRS = 8, 48
+_layouts: dict[int, list["Layout"]] = {}
+_NONE_MET: list["Layout"] = []
+_starts = bytes.startswith
+
+
+class Layout:
+    """Which keys a span's attributes have, in the order sent. An agent writes the same few layouts again and again.
+
+    `starts` are the bytes that hold each key; what follows them in a pair is its value. `places` says where a key stands.
+    """
+
+    def __init__(self, keys: tuple[str, ...], starts: tuple[bytes, ...]) -> None:
+        self.keys = keys
+        self.starts = starts
+        self.places = {key: n for n, key in enumerate(keys)}
+
+    def values(self, raws: Sequence[bytes], key: str) -> list[Any]:
+        """The plain values in the pairs of one key, of many spans. Raises DecodeError for a pair that is none."""
+        at = len(self.starts[self.places[key]])
+        if len(raws) == 1:
+            return [_value(raws[0], at)]
+        if len(raws) > 2 and raws[0] == raws[1]:  # neighbours that agree: few values, each decoded once
+            return list(map({raw: _value(raw, at) for raw in set(raws)}.__getitem__, raws))
+        if raws[0][at + 2 : at + 3] == _INTEGER:
+            return [
+                raw[-2] & 0x7F | raw[-1] << 7
+                if raw[at:-2] == _TWO_BYTES and raw[-2] > 0x7F and raw[-1] < 0x80
+                else _value(raw, at)
+                for raw in raws
+            ]
+        return [
+            raw[at + len(head) :].decode("utf-8", "replace")
+            if raw.startswith(head := _TEXT_HEADS[len(raw) - at], at)
+            else _value(raw, at)
+            for raw in raws
+        ]
+
+
+_INTEGER, _TWO_BYTES = b"\x18", b"\x12\x03\x18"
+
+
+def layout(pairs: list[bytes]) -> Layout | None:
+    """The layout of a span's attributes; None when it has too many, one key twice, or bytes as no encoder writes them."""
+    met = _layouts.get(len(pairs), _NONE_MET)
+    for n, known in enumerate(met):
+        if all(map(_starts, pairs, known.starts)):
+            if n:  # the frequent ones move to the front
+                met[n - 1], met[n] = known, met[n - 1]
+            return known
+    return _new_layout(pairs) if len(pairs) <= _LAYOUT_PAIRS else None
+
+
+def _new_layout(pairs: list[bytes]) -> Layout | None:
+    starts = tuple(raw[: raw[1] + 2] if raw[:1] == b"\x0a" and len(raw) > 2 else b"" for raw in pairs)
+    if any(len(start) < 3 or start[1] > 0x7F or len(start) != start[1] + 2 for start in starts):
+        return None
+    keys = tuple(string(start[2:]) for start in starts)
+    if len(set(keys)) < len(keys):
+        return None
+    made = Layout(keys, starts)
+    _layouts[len(pairs)] = [made, *_layouts.get(len(pairs), ())][:_KEPT_LAYOUTS]
+    return made
 
 
 def _plain(any_value: Any) -> Any:

@@ -13,100 +13,49 @@ Guarantees:
    one log line per kind. Spans it rejects inside an accepted batch are counted.
 7. At exit everything buffered is sent or spooled, within a few seconds. A forked child starts empty, with a thread of its
    own; the parent does not notice.
-8. What was lost is told once, in one line, at shutdown. `stats()` has the counts at any time.
+8. A rollout that is open here and silent gets a heartbeat once a minute, so the server can tell a long step from a process that died.
+9. What was lost is told once, in one line, at shutdown. `stats()` has the counts at any time.
 """
 
 import contextlib
-import gzip
-import json
 import logging
 import queue
-import random
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, cast
-from urllib.parse import quote
+from typing import Any
 
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from leyden.errors import ServerUnreachable
 from leyden.sdk import semconv
 from leyden.sdk.content import write
 from leyden.sdk.context import RolloutSampler, acting_agent, bound
-from leyden.sdk.otlp_json import encode
-from leyden.sdk.spool import Request, Spool
-from leyden.sdk.wire import Answer, Wire
+from leyden.sdk.delivery import ADOPT_EVERY_S, Delivery, Item, RolloutEnded, RolloutStarted, Stats
+from leyden.sdk.spool import Spool
+from leyden.sdk.wire import Wire
+
+__all__ = [
+    "EXIT_S",
+    "Exporter",
+    "RolloutEnded",
+    "RolloutSpans",
+    "RolloutStarted",
+    "Stats",
+    "finish_with_multiprocessing",
+]
 
 log = logging.getLogger("leyden")
 
-TRACES = "/v1/traces"
-ROLLOUTS = "/api/rollouts"
 EXIT_S = 3.0
 """How long the end of the process may wait for the server, seconds."""
 
 _MAX_BUFFER_BYTES = 64 * 2**20
 _MAX_BATCH_BYTES = 4 * 2**20
 _NOTES_RESERVE = 4_096
-_BACKOFF_FIRST_S = 0.5
-_BACKOFF_MAX_S = 30.0
-_ADOPT_EVERY_S = 300.0
-_RETRIED = frozenset({429, 502, 503, 504})
-
-
-class RolloutStarted(NamedTuple):
-    """A rollout that began in this process; `body` is what the server is told."""
-
-    body: dict[str, Any]
-
-
-class RolloutEnded(NamedTuple):
-    """How an attempt of this process ended; `body` is its update."""
-
-    rollout_id: str
-    attempt_id: str
-    body: dict[str, Any]
-
-
-Item = ReadableSpan | RolloutStarted | RolloutEnded
-
-
-@dataclass
-class Stats:
-    """Counts of spans since `init`, except `retries` (requests) and `notes_lost` (starts and ends of rollouts).
-
-    `spooled` spans were written to disk and may have been sent since. Everything from `dropped_full` on is lost.
-    """
-
-    recorded: int = 0
-    sent: int = 0
-    spooled: int = 0
-    retries: int = 0
-    dropped_full: int = 0
-    dropped_refused: int = 0
-    dropped_unauthorized: int = 0
-    dropped_spool: int = 0
-    dropped_encoding: int = 0
-    rejected: int = 0
-    notes_lost: int = 0
-
-    @property
-    def lost(self) -> int:
-        """Spans that will never arrive."""
-        return (
-            self.dropped_full
-            + self.dropped_refused
-            + self.dropped_unauthorized
-            + self.dropped_spool
-            + self.dropped_encoding
-            + self.rejected
-        )
 
 
 class _Flush:
@@ -119,7 +68,7 @@ class _Flush:
 
 
 class Exporter:
-    """The buffer, the thread that empties it, and what waits for the server to come back."""
+    """The buffer, and the thread that empties it into a `Delivery`."""
 
     def __init__(
         self,
@@ -131,14 +80,10 @@ class Exporter:
         flush_s: float,
         owns_wire: bool = True,
     ) -> None:
-        self._open_wire = open_wire
-        self._owns_wire = owns_wire
-        self._open_spool = spool
+        self._delivery = Delivery(open_wire=open_wire, spool=spool, owns_wire=owns_wire)
         self._buffer_spans = buffer_spans
         self._batch_spans = max(1, batch_spans)
         self._flush_s = flush_s
-        self._totals = Stats()
-        self._told: set[str] = set()
         self._reset()
 
     def _reset(self) -> None:
@@ -151,14 +96,6 @@ class Exporter:
         self._buffer_bytes = 0
         # SimpleQueue.put may be re-entered; an Event's or Condition's lock may not.
         self._signal: queue.SimpleQueue[_Flush | None] = queue.SimpleQueue()
-        self._in_flight: list[Request] = []
-        self._held: deque[Request] = deque()
-        self._wire: Wire | None = None
-        self._spool = self._open_spool()
-        self._failures = 0
-        self._retry_at: float | None = None
-        self._throttled = False
-        self._adopt_at = 0.0
 
     # ── The agent's side ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,14 +110,14 @@ class Exporter:
             room = self._buffer_spans + (_NOTES_RESERVE if note else 0)
             if held >= room or (not note and self._buffer_bytes + weight > _MAX_BUFFER_BYTES):
                 if note:
-                    self._totals.notes_lost += 1
+                    self._delivery.forget(item)
                 else:
-                    self._totals.dropped_full += 1
+                    self._delivery.totals.dropped_full += 1
                 return
             self._buffer.append((weight, item))
             self._buffer_bytes += weight
             if not note:
-                self._totals.recorded += 1
+                self._delivery.totals.recorded += 1
         if self._thread is None:
             self.start()
         # Only the first item and each full batch wake the thread: not every span.
@@ -200,7 +137,7 @@ class Exporter:
 
     def start_if_left_over(self) -> None:
         """Start the thread when an earlier process left something to send."""
-        if self._spool is not None and self._spool.waiting():
+        if self._delivery.has_left_over():
             self.start()
 
     def flush(self, timeout_s: float) -> bool:
@@ -224,36 +161,21 @@ class Exporter:
         self._closed = True
         self._signal.put(None)
         if not clean:
-            self._rescue()
+            self._delivery.rescue(self._take_batch)
         elif self._thread is not None:
             self._thread.join(timeout_s)
-        if self._spool is not None:
-            self._spool.close()
-        if self._wire is not None and self._owns_wire:
-            self._wire.close()
-        totals = self.stats()
-        if totals.lost or totals.notes_lost:
-            log.warning(
-                "Leyden lost %d spans and %d rollout notes: %s",
-                totals.lost,
-                totals.notes_lost,
-                _reasons(totals),
-            )
+        self._delivery.close()
         return clean
 
     def stats(self) -> Stats:
         """A copy of the counts."""
-        lost_on_disk = self._spool.lost_spans if self._spool is not None else 0
-        return replace(self._totals, dropped_spool=self._totals.dropped_spool + lost_on_disk)
+        return self._delivery.stats()
 
     def after_fork(self) -> None:
         """In the child: forget the parent's buffer, connections and files."""
-        if self._spool is not None:
-            self._spool.forget()
-        closed = self._closed or (self._wire is not None and self._wire.in_process)
-        self._totals = Stats()
+        is_reachable = self._delivery.after_fork()
+        closed = self._closed or not is_reachable
         self._reset()
-        # An in-process server stayed behind in the parent: there is nobody to send to.
         self._closed = closed
 
     # ── The thread's side ────────────────────────────────────────────────────────────────────────────────────────
@@ -266,7 +188,7 @@ class Exporter:
                 clean = self._pass(order)
             except Exception:
                 clean = False
-                self._say("internal", "Leyden could not export a batch", exc_info=True)
+                self._delivery.say("internal", "Leyden could not export a batch", exc_info=True)
             if order is not None:
                 order.clean = clean
                 order.done.set()
@@ -279,8 +201,8 @@ class Exporter:
         while not self._closed:
             if batch_at is None and self._buffer:
                 batch_at = time.monotonic() + self._flush_s
-            due = [at for at in (batch_at, self._retry_at) if at is not None]
-            wait_s = max(0.0, min(due) - time.monotonic()) if due else _ADOPT_EVERY_S
+            due = [at for at in (batch_at, self._delivery.retry_at, self._delivery.beat_at) if at is not None]
+            wait_s = max(0.0, min(due) - time.monotonic()) if due else ADOPT_EVERY_S
             try:
                 order = self._signal.get(timeout=wait_s)
             except queue.Empty:
@@ -293,44 +215,22 @@ class Exporter:
 
     def _pass(self, order: _Flush | None) -> bool:
         """Send what waits and what is buffered; True when nothing is left."""
+        delivery = self._delivery
         while True:
             if order is not None:
-                self._retry_at = None
-            self._adopt()
-            if self._is_due():
-                self._send_spooled()
-            if self._is_due():
-                self._send_held()
-            while not self._held and (batch := self._take_batch()):
-                self._send_batch(batch)
-            if not self._held and not self._spool:
-                self._retry_at = None
-            clean = not self._buffer and not self._held and not self._spool
-            if clean or order is None or not self._throttled or self._retry_at is None:
+                delivery.retry_at = None
+            delivery.send_waiting()
+            while not delivery.is_blocked and (batch := self._take_batch()):
+                delivery.send(batch)
+            delivery.beat()
+            delivery.settle()
+            clean = not self._buffer and delivery.is_clear
+            if clean or order is None or not delivery.is_throttled or delivery.retry_at is None:
                 return clean
             # The server lives and asks for patience: keep at it while the caller still waits.
-            if self._retry_at >= order.deadline or self._closed:
+            if delivery.retry_at >= order.deadline or self._closed:
                 return False
-            time.sleep(max(0.0, self._retry_at - time.monotonic()))
-
-    def _is_due(self) -> bool:
-        return self._retry_at is None or time.monotonic() >= self._retry_at
-
-    def _adopt(self) -> None:
-        if self._spool is None or time.monotonic() < self._adopt_at:
-            return
-        self._adopt_at = time.monotonic() + _ADOPT_EVERY_S
-        self._spool.adopt()
-
-    def _send_spooled(self) -> None:
-        while self._spool is not None and (request := self._spool.peek()) is not None:
-            if not self._send(request):
-                return
-            self._spool.advance()
-
-    def _send_held(self) -> None:
-        while self._held and self._send(self._held[0]):
-            self._held.popleft()
+            time.sleep(max(0.0, delivery.retry_at - time.monotonic()))
 
     def _take_batch(self) -> list[Item]:
         items: list[Item] = []
@@ -342,110 +242,6 @@ class Exporter:
                 total += weight
                 items.append(item)
         return items
-
-    def _send_batch(self, batch: list[Item]) -> None:
-        requests, failed = _requests(batch)
-        self._totals.dropped_encoding += failed
-        self._in_flight = requests
-        away = bool(self._spool) or bool(self._held) or not self._is_due()
-        while requests:
-            if away or not self._send(requests[0]):
-                away = True
-                self._keep(requests[0])
-            requests.pop(0)
-
-    def _keep(self, request: Request) -> None:
-        if self._spool is not None and self._spool.append(request):
-            self._totals.spooled += request.spans
-        else:
-            self._held.append(request)
-
-    def _send(self, request: Request) -> bool:
-        """Send one request; True when it is settled (taken or refused for good), False to try again later."""
-        try:
-            answer = self._post(request)
-        except ServerUnreachable as error:
-            return self._postpone(None, f"{error.message}; spans wait on disk or in memory")
-        except Exception:
-            # Whatever this is, sending the same bytes again would raise it again.
-            self._totals.dropped_refused += request.spans
-            self._count_note(request)
-            self._say("internal", "Leyden could not send a request", exc_info=True)
-            return True
-        if answer.status in _RETRIED:
-            return self._postpone(
-                answer, f"The Leyden server answered {answer.status}; spans wait and are sent again"
-            )
-        self._failures, self._retry_at, self._throttled = 0, None, False
-        if answer.status < 300:
-            self._count_accepted(request, answer)
-        elif answer.status in (401, 403):
-            self._totals.dropped_unauthorized += request.spans
-            self._count_note(request)
-            self._say(
-                "key", f"The Leyden server refused the key ({answer.status}); what is recorded is dropped"
-            )
-        else:
-            self._totals.dropped_refused += request.spans
-            self._count_note(request)
-            text = answer.body[:200].decode("utf-8", "replace")
-            self._say(
-                f"refused {request.path[:16]}",
-                f"The Leyden server refused {request.path} ({answer.status}): {text}",
-            )
-        return True
-
-    def _post(self, request: Request) -> Answer:
-        if self._wire is None:
-            self._wire = self._open_wire()
-        headers = {"content-type": "application/json"}
-        body = request.body
-        if request.path == TRACES and len(body) > 1024:
-            body = gzip.compress(body, compresslevel=3, mtime=0)
-            headers["content-encoding"] = "gzip"
-        return self._wire.send("POST", request.path, content=body, headers=headers)
-
-    def _postpone(self, answer: Answer | None, why: str) -> bool:
-        self._totals.retries += 1
-        self._throttled = answer is not None
-        ceiling_s = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** min(self._failures, 10))
-        asked_s = retry_after_s(answer.headers.get("retry-after"), now=time.time()) if answer else 0.0
-        self._failures += 1
-        self._retry_at = time.monotonic() + max(asked_s, random.uniform(0.0, ceiling_s))
-        self._say("away", why)
-        return False
-
-    def _count_accepted(self, request: Request, answer: Answer) -> None:
-        rejected, why = _partial_success(answer.body) if request.path == TRACES else (0, "")
-        self._totals.rejected += rejected
-        self._totals.sent += request.spans - rejected
-        if rejected:
-            self._say("rejected", f"The Leyden server rejected {rejected} spans of a batch: {why}")
-
-    def _count_note(self, request: Request) -> None:
-        if request.path != TRACES:
-            self._totals.notes_lost += 1
-
-    def _rescue(self) -> None:
-        """At the end, when the server did not take everything in time: put the rest on disk."""
-        left = [*self._held, *self._in_flight]
-        while batch := self._take_batch():
-            requests, failed = _requests(batch)
-            self._totals.dropped_encoding += failed
-            left += requests
-        for request in left:
-            if self._spool is not None and self._spool.append(request):
-                self._totals.spooled += request.spans
-            else:
-                self._totals.dropped_spool += request.spans
-                self._count_note(request)
-
-    def _say(self, topic: str, message: str, *, exc_info: bool = False) -> None:
-        """Log a topic once per process: a server that is away for an hour is one line."""
-        if topic in self._told:
-            return
-        self._told.add(topic)
-        log.warning("%s", message, exc_info=exc_info)
 
 
 class RolloutSpans(SpanProcessor):
@@ -485,46 +281,6 @@ class RolloutSpans(SpanProcessor):
         return self._exporter.flush(timeout_millis / 1000)
 
 
-def retry_after_s(value: str | None, *, now: float) -> float:
-    """Seconds a Retry-After header asks to wait, as a number or an HTTP date; 0 when it says nothing useful.
-
-    now: unix seconds.
-    """
-    if not value:
-        return 0.0
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
-        return 0.0
-
-
-def _requests(batch: list[Item]) -> tuple[list[Request], int]:
-    """A batch as requests, starts of rollouts first and ends last, and how many spans could not be encoded."""
-    starts: list[Request] = []
-    ends: list[Request] = []
-    spans: list[ReadableSpan] = []
-    for item in batch:
-        if isinstance(item, RolloutStarted):
-            starts.append(Request(ROLLOUTS, _json(item.body), 0))
-        elif isinstance(item, RolloutEnded):
-            path = f"/v1/agl/rollouts/{quote(item.rollout_id, safe='')}/attempts/{quote(item.attempt_id, safe='')}"
-            ends.append(Request(path, _json(item.body), 0))
-        else:
-            spans.append(item)
-    if not spans:
-        return starts + ends, 0
-    body, held, failed = encode(spans)
-    return [*starts, *([Request(TRACES, body, held)] if held else []), *ends], failed
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
 def _weight(span: ReadableSpan) -> int:
     """About how many bytes a span holds: its text, and a little for everything else."""
     total = 512
@@ -533,28 +289,6 @@ def _weight(span: ReadableSpan) -> int:
     for value in attributes.copy().values():
         total += len(value) if isinstance(value, (str, bytes)) else 16
     return total + 2_048 * len(span.events)
-
-
-def _partial_success(body: bytes) -> tuple[int, str]:
-    try:
-        answer: Any = json.loads(body) if body else {}
-        partial = cast(dict[str, Any], answer.get("partialSuccess") or {})
-        return int(partial.get("rejectedSpans") or 0), str(partial.get("errorMessage") or "")
-    except (ValueError, AttributeError, TypeError):
-        return 0, ""
-
-
-def _reasons(totals: Stats) -> str:
-    told = {
-        "buffer full": totals.dropped_full,
-        "refused": totals.dropped_refused,
-        "key refused": totals.dropped_unauthorized,
-        "no room on disk": totals.dropped_spool,
-        "not encodable": totals.dropped_encoding,
-        "rejected by the server": totals.rejected,
-        "rollout notes": totals.notes_lost,
-    }
-    return ", ".join(f"{why} {count}" for why, count in told.items() if count)
 
 
 def _suppress_instrumentation() -> None:

@@ -14,7 +14,7 @@ from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 from leyden.sdk import config
 from leyden.sdk.capture import clip, safe_str
 from leyden.sdk.context import Binding, bind_rollout, is_sampled, new_attempt_id, new_rollout_id, swap
-from leyden.sdk.export import RolloutEnded, RolloutStarted
+from leyden.sdk.delivery import SILENCE_S, RolloutEnded, RolloutStarted
 
 if TYPE_CHECKING:
     from leyden.types import Mode
@@ -98,6 +98,8 @@ class RolloutScope:
             "attempt_id": self.attempt_id,
             **fields,
             "start_time": time.time(),
+            # The exporter speaks for it once a minute; should this process die, the server notices.
+            "config": {"unresponsive_seconds": SILENCE_S},
         }
 
 

@@ -24,7 +24,9 @@ def watch(context: Context) -> int:
         if not attempts.is_due(tx, now=now):
             return 0
     return context.store.writer.run(
-        lambda tx: attempts.scan(tx, now=now, lease_s=settings.lease_s, quiet_s=settings.quiet_s)
+        lambda tx: attempts.scan(
+            tx, now=now, lease_s=settings.lease_s, quiet_s=settings.quiet_s, up_since=context.started
+        )
     )
 
 

@@ -169,11 +169,12 @@ class Watched(NamedTuple):
     source: str | None
 
 
-def judge(watched: Watched, *, now: float, lease_s: float, quiet_s: float) -> Verdict:
+def judge(watched: Watched, *, now: float, lease_s: float, quiet_s: float, up_since: float = 0.0) -> Verdict:
     """Decide on the latest attempt of an active rollout; every comparison is strict, as Agent Lightning's is.
 
     Order: time-out, silence, quiet trace, lease. The lease ends an attempt that never showed life, or one whose worker used
     to send heartbeats and stopped; a running attempt of a client that sends none is left alone.
+    up_since: silence is counted from then at the earliest: nobody can show life to a server that is down.
     """
     if watched.rollout_status not in ACTIVE_ROLLOUT or watched.attempt_status not in ACTIVE_ATTEMPT:
         return Verdict()
@@ -187,12 +188,13 @@ def judge(watched: Watched, *, now: float, lease_s: float, quiet_s: float) -> Ve
             )
         bounds.append(watched.start_time + watched.timeout_seconds)
     if watched.unresponsive_seconds is not None:
-        if now - alive > watched.unresponsive_seconds:
+        heard = max(alive, up_since)
+        if now - heard > watched.unresponsive_seconds:
             return Verdict(
                 status=AttemptStatus.UNRESPONSIVE,
                 reason=f"silent for longer than unresponsive_seconds={watched.unresponsive_seconds:g}",
             )
-        bounds.append(alive + watched.unresponsive_seconds)
+        bounds.append(heard + watched.unresponsive_seconds)
     if watched.source is not None:
         if now - alive > quiet_s:
             return Verdict(status=AttemptStatus.SUCCEEDED, ended=True)
@@ -244,12 +246,14 @@ def is_due(tx: Tx, *, now: float) -> bool:
     return tx.first(sa.select(sa.literal(1)).where(t.c.deadline <= now).limit(1)) is not None
 
 
-def scan(tx: Tx, *, now: float, lease_s: float, quiet_s: float, limit: int = 500) -> int:
+def scan(
+    tx: Tx, *, now: float, lease_s: float, quiet_s: float, up_since: float = 0.0, limit: int = 500
+) -> int:
     """Look at up to `limit` rollouts whose deadline has passed; how many were looked at."""
     ids: list[str] = [row[0] for row in tx.all(DUE, {"now": now, "limit": limit})]
     due = tx.all(WATCHED.where(t.c.rollout_id.in_(ids)))
     for project, rollout_id, attempt_id, *facts in due:
-        verdict = judge(Watched(*facts), now=now, lease_s=lease_s, quiet_s=quiet_s)
+        verdict = judge(Watched(*facts), now=now, lease_s=lease_s, quiet_s=quiet_s, up_since=up_since)
         if verdict.status is None:
             tx.run(sa.update(t).where(t.c.rollout_id == rollout_id).values(deadline=verdict.look_again))
         else:

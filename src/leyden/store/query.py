@@ -47,6 +47,9 @@ def order(column: sa.ColumnElement[Any], name: str, descending: bool) -> sa.Colu
     """
     if name.endswith("_time"):
         return column.desc().nulls_first() if descending else column.asc().nulls_last()
+    if isinstance(column, sa.Column) and not column.nullable:
+        # As it is, so that an index in this order is used.
+        return column.desc() if descending else column.asc()
     filler: Any = "" if isinstance(column.type, sa.Text) else 0
     filled = sa.func.coalesce(column, filler)
     return filled.desc() if descending else filled.asc()
@@ -65,7 +68,7 @@ def paged(
     Raises BadInput for a page that cannot be.
     """
     check_paging(paging, list(sortable))
-    total = tx.first(sa.select(sa.func.count()).select_from(select.order_by(None).subquery()))[0]
+    matches = sa.select(sa.func.count()).select_from(select.subquery())
     if paging.sort_by is not None:
         select = select.order_by(
             order(sortable[paging.sort_by], paging.sort_by, paging.sort_order == "desc"), *otherwise
@@ -78,4 +81,6 @@ def paged(
         select = select.limit(paging.limit)
     elif paging.offset and tx.is_sqlite:
         select = select.limit(-1)
-    return tx.all(select.offset(paging.offset) if paging.offset else select), total
+    rows = tx.all(select.offset(paging.offset) if paging.offset else select)
+    is_end = (rows or not paging.offset) and (paging.limit == -1 or len(rows) < paging.limit)
+    return rows, paging.offset + len(rows) if is_end else tx.first(matches)[0]

@@ -110,10 +110,12 @@ def start(
     attempt_id: str,
     worker_id: str | None,
     now: float,
+    seen: float | None = None,
 ) -> Attempted:
     """Make a rollout that is already being worked on: never queued, first attempt preparing, no lease.
 
-    The same idempotency key, or the same rollout id, returns what exists.
+    The same idempotency key, or the same rollout id, returns what exists. `now` is when it began; `seen` is when somebody
+    said so, a sign of life: what waited on somebody's disk may have begun long ago.
     """
     known = find_key(tx, item.idempotency_key, project=project) or find(tx, rollout_id, project=project)
     if known is not None:
@@ -125,13 +127,17 @@ def start(
     )
     row = add(
         tx, item, rollout_id, project=project, status="preparing", now=now, attempt_id=attempt_id,
-        resources_id=item.resources_id or resources.latest_id(tx, project=project), deadline=now + min(limits) if limits else None,
+        resources_id=item.resources_id or resources.latest_id(tx, project=project),
+        deadline=(now if seen is None else seen) + min(limits) if limits else None,
     )  # fmt: skip
     if row is None:
         return attempted(
             tx, made_meanwhile(tx, item, rollout_id, project=project).rollout_id, project=project
         )
     first = add_attempt(tx, row, attempt_id=attempt_id, sequence_id=1, worker_id=worker_id, now=now)
+    if seen is not None:
+        tx.run(sa.update(a).where(a.c.rollout_id == rollout_id).values(last_heartbeat_time=seen))
+        first = first._replace(last_heartbeat_time=seen)
     if worker_id is not None:
         workers.busy(
             tx, project=project, worker_id=worker_id, rollout_id=rollout_id, attempt_id=attempt_id, now=now

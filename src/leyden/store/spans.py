@@ -226,7 +226,9 @@ class SpanFilter(NamedTuple):
 
     def condition(self, project: str) -> sa.ColumnElement[bool]:
         """The filter as SQL; "latest" is the rollout's latest attempt at this moment."""
-        scope = [s.c.project == project, s.c.rollout_id == self.rollout_id]
+        # Asked of the rollout once: asked of each span, its row would have to be read to be counted.
+        owned = sa.exists().where(t.c.rollout_id == self.rollout_id, t.c.project == project)
+        scope = [s.c.rollout_id == self.rollout_id, owned]
         if self.attempt_id == "latest":
             scope.append(
                 s.c.attempt_id
@@ -285,15 +287,7 @@ def query_payloads(
 
 
 def _payloads(tx: Tx, ids: Sequence[int]) -> dict[int, tuple[bytes, str]]:
-    found: dict[int, tuple[bytes, str]] = {}
-    for some in (ids[i : i + 500] for i in range(0, len(ids), 500)):
-        found.update(
-            {
-                row[0]: (row[1], row[2])
-                for row in tx.all(sa.select(p.c.id, p.c.payload, p.c.encoding).where(p.c.id.in_(some)))
-            }
-        )
-    return found
+    return {row[0]: row[1:] for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], ids)}
 
 
 def payload(tx: Tx, rollout_id: str, attempt_id: str, span_id: str, *, project: str) -> PayloadRow | None:

@@ -138,11 +138,12 @@ class RolloutCalls(Calls):
         mode: Mode | None = None,
         resources_id: str | None = None,
         metadata: dict[str, Any] | None = None,
+        config: RolloutConfig | None = None,
         start_time: float | None = None,
     ) -> AttemptedRollout:
         """Announce a rollout that already runs under ids of the caller's choice; announcing it twice is fine.
 
-        start_time: unix seconds; default now.
+        start_time: unix seconds; default now. config: with `unresponsive_seconds`, call `heartbeat` more often than that.
         """
         body = {
             "rollout_id": rollout_id,
@@ -151,6 +152,7 @@ class RolloutCalls(Calls):
             "mode": mode,
             "resources_id": resources_id,
             "metadata": metadata,
+            "config": config,
             "start_time": time.time() if start_time is None else start_time,
         }
         return read(AttemptedRollout, self.request("POST", f"{API}/rollouts", body=body))

@@ -17,7 +17,7 @@ from leyden.store import rollouts, runs, scores
 from leyden.store.query import Paging
 from leyden.store.rollouts import NewRollout
 from leyden.store.runs import Finished, Overview, RunFilter
-from leyden.types import Mode, RolloutStatus
+from leyden.types import Mode, RolloutConfig, RolloutStatus
 
 router = APIRouter(prefix="/api", tags=["runs"])
 
@@ -82,6 +82,7 @@ class Register(BaseModel):
     mode: Mode | None = None
     resources_id: str | None = None
     metadata: dict[str, Any] | None = None
+    config: RolloutConfig | None = None
     start_time: float | None = Field(None, description="unix seconds; now when absent")
 
 
@@ -92,9 +93,10 @@ def register_run(request: Request, asked: Annotated[Register, body_of(Register)]
     for name in ("rollout_id", "attempt_id", "resources_id"):
         check_id(getattr(asked, name), name, context.settings)
     item = NewRollout(
-        _text(asked.input), asked.mode, asked.resources_id, metadata=_text(asked.metadata or {})
+        _text(asked.input), asked.mode, asked.resources_id, asked.config, _text(asked.metadata or {})
     )
-    now = asked.start_time if asked.start_time is not None else time.time()
+    seen = time.time()
+    now = asked.start_time if asked.start_time is not None else seen
     made = context.store.writer.run(
         lambda tx: rollouts.start(
             tx,
@@ -104,6 +106,7 @@ def register_run(request: Request, asked: Annotated[Register, body_of(Register)]
             attempt_id=asked.attempt_id,
             worker_id=None,
             now=now,
+            seen=seen,
         )
     )
     return Json(wire.attempted(made), 201)

@@ -1,0 +1,179 @@
+"""The columns of many spans of one layout at once, for spans that are plain: most of what agents send.
+
+The rules are `derive`'s and give what it gives; only the order of work differs. Attributes are read key by key for all
+spans, which costs half of reading them span by span. A span that is not plain is left to `derive`: one that failed, has
+events, rewards or evaluations, or speaks a dialect that keeps JSON inside attributes.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Any
+
+from leyden.ingest import wire
+from leyden.ingest.derive import NO_TOKENS, REDACTED, Tokens, amount, failed_answer, tokens, ttft
+from leyden.ingest.dialects.dialect import Dialect
+from leyden.ingest.fingerprint import call_hash
+from leyden.ingest.preview import preview
+from leyden.ingest.subject import NAME_CHARS, Subject, known_subjects, subject
+from leyden.ingest.text import column
+from leyden.types import SpanKind
+
+# With one of these the rules need to look at more than one attribute at a time.
+_SPECIAL = frozenset(
+    ("error.type", "exception.type", "gen_ai.evaluation.score.value", "agentlightning.reward.0.value")
+)
+_CALLS: frozenset[SpanKind] = frozenset(("llm", "embedding"))
+
+
+class Batch:
+    """Spans of one layout by key. Raises DecodeError when a pair that is asked for does not decode."""
+
+    def __init__(self, layout: wire.Layout, rows: Sequence[Sequence[bytes]]) -> None:
+        self.layout = layout
+        self.rows = rows
+        self._raws = dict(zip(layout.keys, zip(*rows, strict=True), strict=True))
+        self._values: dict[str, list[Any]] = {}
+
+    def values(self, key: str) -> list[Any]:
+        """The plain values of one attribute, span by span; None for each when the layout lacks it."""
+        found = self._values.get(key)
+        if found is None:
+            if key not in self._raws:
+                return [None] * len(self.rows)
+            found = self._values[key] = self.layout.values(self._raws[key], key)
+        return found
+
+    def first(self, keys: tuple[str, ...]) -> Iterable[Any]:
+        """Of each span the value of the first attribute that is not empty."""
+        there = [key for key in keys if key in self._raws]
+        if len(there) == 1 and "" not in (only := self.values(there[0])):
+            return only
+        found: Iterable[Any] = repeat(None, len(self.rows))
+        for key in reversed(there):
+            found = [
+                later if value is None or value == "" else value
+                for value, later in zip(self.values(key), found, strict=True)
+            ]
+        return found
+
+    def attributes(self, n: int) -> dict[str, Any]:
+        """The attributes of span `n`."""
+        return dict(map(wire.pair, self.rows[n]))
+
+
+_Figures = tuple[Tokens, float | None, float | None]
+_NO_FIGURES: _Figures = (NO_TOKENS, None, None)
+
+
+def derive_plain(batch: Batch, names: Sequence[str]) -> list[tuple[Any, ...] | None]:
+    """The fields of `Columns` of each span, or None for one that only `derive` can read."""
+    nothing: list[tuple[Any, ...] | None] = [None] * len(names)
+    if not _SPECIAL.isdisjoint(batch.layout.places):
+        return nothing
+    abouts = _subjects(batch, names)
+    dialect = abouts[0].dialect
+    if dialect.view is not None:
+        return nothing
+    return [
+        _columns(*fields) if fields[0].dialect is dialect and fields[0].kind != "reward" else None
+        for fields in zip(
+            abouts,
+            _texts(batch.first(dialect.session)),
+            batch.first(dialect.input),
+            batch.first(dialect.output),
+            batch.first(dialect.arguments),
+            batch.first(dialect.result),
+            _figures(batch, dialect, abouts),
+            strict=False,
+        )
+    ]
+
+
+def _subjects(batch: Batch, names: Sequence[str]) -> list[Subject]:
+    known = known_subjects(batch.layout.keys)
+    if known is None:
+        found: list[Subject | None] = [None] * len(names)
+    else:
+        values = zip(*map(batch.values, known.read), strict=True) if known.read else repeat(())
+        try:
+            found = list(map(known.subjects.get, zip(names, values, strict=False)))
+        except TypeError:  # a list or map among them has no hash
+            found = [None] * len(names)
+    return [one or subject(batch.attributes(n), names[n]) for n, one in enumerate(found)]
+
+
+def _texts(values: Iterable[Any]) -> Iterable[str | None]:
+    """Each value as the text of a column."""
+    if isinstance(values, repeat):
+        return values
+    listed = list(values)
+    try:
+        texts = {value: column(value, NAME_CHARS) for value in dict.fromkeys(listed)}
+    except TypeError:
+        texts = {True: None}
+    if any(value is not None and type(value) is not str for value in texts):  # `True == 1` are one key
+        return [column(value, NAME_CHARS) for value in listed]
+    return map(texts.__getitem__, listed)
+
+
+def _figures(batch: Batch, dialect: Dialect, abouts: list[Subject]) -> Iterable[_Figures]:
+    if not any(about.kind in _CALLS for about in abouts):
+        return repeat(_NO_FIGURES)
+    sent, output = batch.first(dialect.input_tokens), batch.first(dialect.output_tokens)
+    read, written = batch.first(dialect.cache_read), batch.first(dialect.cache_write)
+    counts = map(tokens, repeat(dialect), sent, output, read, written, batch.first(dialect.reasoning))
+    return zip(counts, map(amount, batch.first(dialect.cost)), _ttfts(batch, dialect), strict=False)
+
+
+def _ttfts(batch: Batch, dialect: Dialect) -> Iterable[float | None]:
+    keys = [key for key, _ in dialect.ttft]
+    if not keys:
+        return repeat(None)
+    return (
+        ttft(dict(zip(keys, values, strict=True)).get, dialect) for values in zip(*map(batch.values, keys))
+    )
+
+
+def _columns(
+    about: Subject,
+    session: str | None,
+    said: Any,
+    answer: Any,
+    arguments: Any,
+    result: Any,
+    figures: _Figures,
+) -> tuple[Any, ...] | None:
+    _, dialect, kind, agent, tool, provider, model, _ = about
+    called = None
+    if kind == "tool":
+        said, answer = arguments, result
+        if answer is not None and failed_answer(answer):
+            return None
+    elif kind not in _CALLS:
+        figures = _NO_FIGURES
+    elif (said is None or answer is None) and (dialect.messages_in or dialect.messages_out):
+        return None
+    if said in REDACTED:
+        said = None
+    if tool is not None and said is not None:
+        called = call_hash(tool, said)
+    counts, cost, ttft_ms = figures
+    return (
+        kind,
+        agent,
+        tool,
+        provider,
+        model,
+        session,
+        None,
+        None,
+        None,
+        called,
+        *counts,
+        cost,
+        ttft_ms,
+        preview(said) if said is not None else None,
+        preview(answer) if answer is not None else None,
+        about.spoken,
+        (),
+    )
