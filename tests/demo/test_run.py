@@ -90,6 +90,16 @@ def test_the_first_finding_is_the_calendar_whose_date_is_described_wrongly(finis
     assert "leyden show ro-" in first
 
 
+def test_a_run_behind_the_first_finding_is_shown_step_by_step_and_kept_short(finished):
+    shown = finished[0].stdout.split("One of the runs behind the first finding:")[1]
+    run, rest = shown.split("The server is stopped")
+    assert re.search(r"^rollout +ro-", run, re.MULTILINE)
+    assert "├─ tool check_calendar" in run
+    assert "ToolError: date must be YYYY-MM-DD" in run
+    assert len(run.strip().splitlines()) <= 2 + 25 + 1
+    assert "--keep" in rest
+
+
 def test_on_a_pipe_nothing_of_ours_is_wider_than_eighty_columns_and_nothing_steers_a_terminal(finished):
     before, after = finished[0].stdout.split("$ leyden analyze")
     ours = [*before.splitlines(), *after[after.index("The server is stopped") :].splitlines()]
@@ -142,7 +152,7 @@ def test_with_the_description_mended_the_calendar_is_no_finding_and_rewards_are_
 def test_a_kept_server_answers_until_it_is_stopped_as_printed(tmp_path):
     kept = demo(tmp_path, "--tasks", "4", "--keep", "--stream")
     assert kept.returncode == 0, kept.stderr
-    url = re.search(r"export LEYDEN_URL=(\S+)", kept.stdout)[1]
+    url = re.search(r"rollouts --store (\S+)", kept.stdout)[1]
     pid = int(re.search(r"kill (\d+)", kept.stdout)[1])
     try:
         with leyden.Client(url) as client:
@@ -159,6 +169,45 @@ def test_a_kept_server_answers_until_it_is_stopped_as_printed(tmp_path):
         server.wait(10)
     subprocess.run(re.search(r"^ +(rm -r .*)$", kept.stdout, re.MULTILINE)[1], shell=True, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def installed(tmp_path):
+    """A folder that looks like an installation: bin/python, and bin/leyden as pip writes it."""
+    programs = tmp_path / "my env" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "python").symlink_to(sys.executable)
+    script = programs / "leyden"
+    # A path with a blank cannot stand in a shebang.
+    script.write_text(
+        f'#!/bin/sh\nexec "{programs}/python" -c "import sys; sys.argv[0] = \'$0\'; '
+        'from leyden.cli.main import main; main()" "$@"\n'
+    )
+    script.chmod(0o755)
+    return programs
+
+
+@pytest.mark.parametrize("as_installed", [False, True])
+def test_every_command_printed_by_a_kept_demo_works_as_typed(tmp_path, as_installed):
+    python = str(installed(tmp_path) / "python") if as_installed else sys.executable
+    env = environment(tmp_path, PYTHONPATH=os.pathsep.join([str(SRC), *filter(None, sys.path)]))
+    done = subprocess.run(
+        [python, "-m", "leyden.demo", "--tasks", "8", "--keep"],
+        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    closing = done.stdout[done.stdout.index("Look around:") :]
+    commands = re.findall(r"^  (\S.*)$", closing, re.MULTILINE)
+    *look, kill, remove = commands
+    if as_installed:
+        assert all(command.startswith("'my env/bin/leyden' ") for command in look)
+        look += re.findall(r"^    ('my env/bin/leyden' show \S+ --store \S+)$", done.stdout, re.MULTILINE)
+        assert len(look) > 4
+    for command in (*look, kill, remove):
+        typed = subprocess.run(command, shell=True, cwd=tmp_path, env=env, capture_output=True, check=False)
+        assert typed.returncode == 0, (command, typed.stderr)
+        if command == kill:
+            psutil.wait_procs(servers_of(tmp_path), 10)
+    assert servers_of(tmp_path / "leyden-demo-") == []
 
 
 def test_ended_by_a_signal_the_demo_takes_its_server_with_it(tmp_path):

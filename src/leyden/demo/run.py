@@ -1,4 +1,4 @@
-"""One run of the demo: start a server, let the agent work, analyse what it did, say where to look next.
+"""One run of the demo: start a server, let the agent work, analyse what it did, show a run that proves it.
 
 Owns: the order of things and what is printed. The server is a real `leyden up` in a process of its own on a temporary
 SQLite file; what is recorded goes through the SDK, what is read through `leyden.Client` and the `leyden` command.
@@ -6,6 +6,7 @@ SQLite file; what is recorded goes through the SDK, what is read through `leyden
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -41,6 +42,7 @@ from leyden.types import PromptTemplate
 AT_ONCE = 8
 _STARTS_WITHIN_S, _STOPS_WITHIN_S, _ROLLOUTS_END_WITHIN_S = 30.0, 10.0, 30.0
 _DEFAULT_MODEL = "gpt-4.1-mini"
+_LINES_OF_A_RUN = 25
 
 
 class Model(NamedTuple):
@@ -77,8 +79,13 @@ def run(*, count: int, keep: bool, port: int, store: str | None, stream: bool, m
         tools = with_calendar_date("YYYY-MM-DD") if mended else TOOLS
         handled = _record(url, model, tasks(count), tools=tools, stream=stream)
         _say(_summary(handled))
+        # Commands in the report name a server that stays, and need not name one that is about to go.
+        stays = keep or store is not None
         _say("\n$ leyden analyze\n")
-        _leyden("analyze", "--store", url)
+        _leyden("analyze", *(["--store", url] if stays else []), url=url)
+        if shown := _evidence(url):
+            _say(f"\nOne of the runs behind the first finding:\n\n$ leyden show {shown}\n")
+            _show(shown, url=url)
     _say("\n" + _next_steps(url, server, kept=keep, show=_worst(handled).rollout_id))
 
 
@@ -228,30 +235,80 @@ def _worst(handled: list[Handled]) -> Handled:
     return min(handled, key=lambda one: (one.failure is None, one.reward))
 
 
-def _leyden(*arguments: str) -> None:
-    """Run a `leyden` command; it prints where we print, in colour if we could."""
+def _evidence(url: str) -> str | None:
+    """A run that shows the weightiest finding; None when nothing was found."""
+    with leyden.Client(url) as client:
+        found = client.findings(limit=1).items
+    return found[0].evidence[0].rollout_id if found and found[0].evidence else None
+
+
+def _leyden(*arguments: str, url: str) -> None:
+    """Run a `leyden` command on the server at `url`; it prints where we print, in colour if we could."""
     sys.stdout.flush()
-    code = subprocess.run([sys.executable, "-m", "leyden", *arguments], check=False).returncode
-    if code:
-        raise LeydenError(f"`leyden {' '.join(arguments)}` ended with exit code {code}")
+    _check(
+        subprocess.run([*_program(), *arguments], env={**os.environ, "LEYDEN_URL": url}, check=False),
+        arguments,
+    )
+
+
+def _show(rollout_id: str, *, url: str) -> None:
+    """Print the beginning of what `leyden show` prints, as wide and as coloured as our screen."""
+    arguments = ("show", rollout_id)
+    env = {**os.environ, "LEYDEN_URL": url}
+    if sys.stdout.isatty():
+        env |= {"FORCE_COLOR": "1", "COLUMNS": str(shutil.get_terminal_size().columns)}
+    done = subprocess.run([*_program(), *arguments], env=env, check=False, capture_output=True, text=True)
+    _check(done, arguments)
+    lines = done.stdout.splitlines()
+    _say("\n".join(lines[:_LINES_OF_A_RUN]))
+    if more := len(lines[_LINES_OF_A_RUN:]):
+        _say(f"… and {more} more line{'s' if more > 1 else ''}")
+
+
+def _check(done: subprocess.CompletedProcess[Any], arguments: tuple[str, ...]) -> None:
+    if done.returncode:
+        said = f": {done.stderr.strip()}" if done.stderr else ""
+        raise LeydenError(f"`leyden {' '.join(arguments)}` ended with exit code {done.returncode}{said}")
+
+
+def _typed(program: str) -> str | None:
+    """What to type in this folder to run a program that lies beside the interpreter; None when none does.
+
+    Its bare name when the PATH leads there, else its path, from here when that is shorter.
+    """
+    path = Path(sys.executable).with_name(program)
+    if not path.exists():
+        return None
+    if shutil.which(program) == str(path):
+        return program
+    here = os.path.relpath(path)
+    return shlex.quote(min((here if os.sep in here else f"./{here}", str(path)), key=len))
+
+
+def _program() -> list[str]:
+    """What runs the command line: the script when it is installed, so that the commands it prints begin like ours."""
+    return shlex.split(_typed("leyden") or "") or [sys.executable, "-m", "leyden"]
 
 
 def _next_steps(url: str, server: Server | None, *, kept: bool, show: str) -> str:
+    demo = f"{_typed(Path(sys.executable).name)} -m leyden.demo"
     if server and not kept:
         return (
-            "The server is stopped and its database deleted. To look around, or to see the\nfault gone:\n"
-            "  python -m leyden.demo --keep     leaves the server up\n"
-            "  python -m leyden.demo --mended   gives check_calendar its right description"
+            "The server is stopped and its database deleted. To look around in the runs, or\nto see the fault gone:\n"
+            f"  {demo} --keep     leaves the server up\n"
+            f"  {demo} --mended   describes check_calendar rightly"
         )
+    cli = _typed("leyden") or f"{_typed(Path(sys.executable).name)} -m leyden"
     look = (
-        f"Look around:\n  export LEYDEN_URL={url}\n"
-        "  leyden rollouts               every request, newest first\n"
-        f"  leyden show {show:<18}the one that went worst, step by step\n"
-        "  leyden findings               what is worth fixing"
+        "Look around: every request, the one that went worst, what is worth fixing.\n"
+        f"  {cli} rollouts --store {url}\n"
+        f"  {cli} show {show} --store {url}\n"
+        f"  {cli} findings --store {url}"
     )
     if not server:
         return look
-    return f"{look}\n\nStop the server, then delete what it holds:\n  kill {server.process.pid}\n  rm -r {server.folder}"
+    folder = shlex.quote(str(server.folder))
+    return f"{look}\n\nStop the server, then delete what it holds:\n  kill {server.process.pid}\n  rm -r {folder}"
 
 
 def _say(text: str) -> None:
