@@ -96,15 +96,15 @@ start and end as they came."""
 
 
 def _plain_records(raws: list[bytes], owner: Owner, frame: "_Frame", limits: Limits) -> dict[int, SpanRecord]:
-    """The records of those spans of a scope that can be read together, by where they stand: see `ingest/plain.py`."""
+    """The records of those spans of a scope that can be read together, by where they stand: see `ingest/plain.py`.
+
+    Only for a request of which `wire.is_whole` is true.
+    """
     found: dict[int, SpanRecord] = {}
     for layout, heads in _by_layout(raws, limits).items():
         batch = Batch(layout, [head[2] for head in heads])
         names = list(map(wire.string, [head[6] for head in heads]))
-        try:
-            derived = derive_plain(batch, names)
-        except wire.DecodeError:
-            continue
+        derived = derive_plain(batch, names)
         titles = {name: column(name, NAME_CHARS) or "" for name in set(names)}
         for head, columns, name, own in zip(heads, derived, names, _owners(batch, limits), strict=False):
             if columns is not None and own is not None:
@@ -166,7 +166,7 @@ _OWNER_KEYS: tuple[str, ...] = (
 
 def _owners(batch: Batch, limits: Limits) -> Iterable[Owner | None]:
     """What each span names itself; None for one that names something that no row may have."""
-    if batch.layout.places.keys().isdisjoint(_OWNER_KEYS):
+    if batch.layout.ends.keys().isdisjoint(_OWNER_KEYS):
         return repeat(_NOBODY)
     return [_owner_or_none(ids, limits) for ids in zip(*map(batch.values, _OWNER_KEYS), strict=True)]
 

@@ -1,8 +1,8 @@
 """A stored payload → the span in the store protocol's JSON, whatever it came in as.
 
-Lists of spans are the hot path, so JSON is spliced from fragments: an attribute that every span repeats is encoded once per
-call. Times are float seconds, correctly rounded from nanoseconds; bytes become hex; lists and maps nest as they came.
-`kind` and `scope`, which the published protocol loses, ride along as extra fields.
+Lists of spans are the hot path, so what many of them share is decoded once per call. Times are float seconds, correctly
+rounded from nanoseconds; bytes become hex; lists and maps nest as they came. `kind` and `scope`, which the published protocol loses,
+ride along as extra fields.
 """
 
 from collections.abc import Iterable
@@ -40,21 +40,14 @@ def spans_json(rows: Iterable[StoredSpan | tuple[bytes, str, str, str, int]]) ->
 
     Several times faster per span than one by one.
     """
-    fragments = _Fragments()
-    heads: dict[tuple[str, str], bytes] = {}
+    protobuf = _FromProtobuf()
     out: list[bytes] = []
     for payload, encoding, rollout_id, attempt_id, sequence_id in rows:
         if encoding == "agl":
             out.append(_agl(payload, rollout_id, attempt_id, sequence_id))
-            continue
-        head = heads.get((rollout_id, attempt_id))
-        if head is None:
-            head = heads[rollout_id, attempt_id] = b'{"rollout_id":%b,"attempt_id":%b,"sequence_id":' % (
-                _text(rollout_id),
-                _text(attempt_id),
-            )
-        read = _from_protobuf(payload, fragments) if encoding == "otlp" else _from_json(payload)
-        out.append(b"%b%d,%b" % (head, sequence_id, read))
+        else:
+            read = protobuf.span if encoding == "otlp" else _from_json
+            out.append(_json(read(payload, rollout_id, attempt_id, sequence_id)))
     return out
 
 
@@ -70,152 +63,126 @@ def _agl(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> 
 # ── From protobuf ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _text(value: str) -> bytes:
-    return orjson.dumps(value)
+_NO_ZEROS = bytes(8)
 
 
-def _any(value: Any) -> bytes:
-    """JSON of a plain attribute value. NaN and the infinities, which JSON lacks, become null."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return as_json(value).encode()
-
-
-# What every span repeats stands in the first; keeping more costs more than it saves.
-_KEPT_FRAGMENTS = 256
-
-
-class _Fragments(dict[bytes, bytes]):
-    """`"key":value` for the bytes of a KeyValue, each encoded once."""
+class _FromProtobuf:
+    """Reads the protobuf payloads of one call. What many spans share is read once: attributes, resources, scopes."""
 
     def __init__(self) -> None:
         self._pairs = wire.Attributes()
-        self._names: dict[str, bytes] = {}
-        self.resources: dict[tuple[bytes, bytes], bytes] = {}
-        self.scopes: dict[bytes, bytes] = {}
+        self._resources: dict[tuple[bytes, bytes], orjson.Fragment] = {}
+        self._scopes: dict[bytes, orjson.Fragment] = {}
 
-    def __missing__(self, raw: bytes) -> bytes:
+    def span(self, payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> dict[str, Any]:
+        """The fields of the span in a payload."""
+        group = wire.Stored.FromString(payload).group
+        scoped = group.scoped
+        span = scoped.span
+        trace_id, span_id, parent_id = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id
+        start_ns, end_ns, kind = span.start_ns, span.end_ns, span.kind
+        status = span.status
+        code, message = status.code, status.message
+        events, links, trace_state = span.events, span.links, span.trace_state
+        return {
+            "rollout_id": rollout_id,
+            "attempt_id": attempt_id,
+            "sequence_id": sequence_id,
+            "trace_id": trace_id,
+            "span_id": span_id,
+            "parent_id": parent_id.hex() if parent_id and parent_id != _NO_ZEROS else None,
+            "name": wire.string(span.name),
+            "status": {
+                "status_code": _CODES[code] if 0 <= code <= 2 else "UNSET",
+                "description": wire.string(message) if message else None,
+            },
+            "attributes": self._attributes(span.attributes),
+            "events": list(map(self._event, events)) if events else [],
+            "links": list(map(self._link, links)) if links else [],
+            # Dividing two integers rounds once; dividing by 1e9 would round twice and move some times by a unit in the last place.
+            "start_time": start_ns / 1_000_000_000 if start_ns else None,
+            "end_time": end_ns / 1_000_000_000 if end_ns else None,
+            "context": {
+                "trace_id": trace_id,
+                "span_id": span_id,
+                "is_remote": False,
+                "trace_state": _trace_state(trace_state) if trace_state else {},
+            },
+            "parent": None,
+            "resource": self._resource(group.resource, group.schema_url),
+            "kind": _KINDS[kind] if 0 <= kind <= 5 else "UNSPECIFIED",
+            "scope": self._scope(scoped.scope),
+        }
+
+    def _attributes(self, pairs: Any) -> dict[str, Any]:
         try:
-            # Not by index: the bytes would be hashed and looked up a second time.
-            key, value = self._pairs.__missing__(raw)
+            return self._pairs.of(pairs)
         except wire.DecodeError:
-            key, value = "undecodable", raw.hex()
-        name = self._names.get(key)
-        if name is None:
-            name = self._names[key] = orjson.dumps(key) + b":"
-        fragment = name + (orjson.dumps(value) if type(value) is str else _any(value))
-        if len(self) < _KEPT_FRAGMENTS:
-            self[raw] = fragment
-        return fragment
+            return dict(map(self._pair, pairs))
 
-    def object(self, pairs: Any) -> bytes:
-        """A JSON object of attributes."""
-        return b"{%b}" % b",".join(map(self.__getitem__, pairs[:]))
+    def _pair(self, raw: bytes) -> tuple[str, Any]:
+        try:
+            return self._pairs[raw]
+        except wire.DecodeError:
+            return "undecodable", raw.hex()
 
-    def resource(self, raw: bytes, schema_url: bytes) -> bytes:
-        """The fields `resource` of a span."""
-        found = self.resources.get((raw, schema_url))
+    def _resource(self, raw: bytes, schema_url: bytes) -> orjson.Fragment:
+        found = self._resources.get((raw, schema_url))
         if found is None:
-            found = self.resources[raw, schema_url] = b'"resource":{"attributes":%b,"schema_url":%b}' % (
-                self.object(wire.Resource.FromString(raw).attributes),
-                _text(wire.string(schema_url)),
-            )
+            attributes = self._attributes(wire.Resource.FromString(raw).attributes)
+            fields = {"attributes": attributes, "schema_url": wire.string(schema_url)}
+            found = self._resources[raw, schema_url] = orjson.Fragment(_json(fields))
         return found
 
-    def scope(self, raw: bytes) -> bytes:
-        """The field `scope` of a span."""
-        found = self.scopes.get(raw)
+    def _scope(self, raw: bytes) -> orjson.Fragment:
+        found = self._scopes.get(raw)
         if found is None:
             scope = wire.Scope.FromString(raw)
-            found = self.scopes[raw] = b'"scope":{"name":%b,"version":%b,"attributes":%b}' % (
-                _text(wire.string(scope.name)),
-                _text(wire.string(scope.version)),
-                self.object(scope.attributes),
-            )
+            fields = {
+                "name": wire.string(scope.name),
+                "version": wire.string(scope.version),
+                "attributes": self._attributes(scope.attributes),
+            }
+            found = self._scopes[raw] = orjson.Fragment(_json(fields))
         return found
 
+    def _event(self, raw: bytes) -> dict[str, Any]:
+        event = wire.Event.FromString(raw)
+        return {
+            "name": wire.string(event.name),
+            "attributes": self._attributes(event.attributes),
+            "timestamp": event.time_ns / 1_000_000_000 if event.time_ns else None,
+        }
 
-_NO_ZEROS = bytes(8)
-_SPAN = (
-    b'"trace_id":"%b","span_id":"%b","parent_id":%b,"name":%b,"status":{"status_code":"%b","description":%b},'
-    b'"attributes":%b,"events":%b,"links":%b,"start_time":%b,"end_time":%b,'
-    b'"context":{"trace_id":"%b","span_id":"%b","is_remote":false,"trace_state":%b},"parent":null,%b,"kind":"%b",%b}'
-)
-_CODE_BYTES = tuple(code.encode() for code in _CODES)
-_KIND_BYTES = tuple(kind.encode() for kind in _KINDS)
-
-
-def _from_protobuf(payload: bytes, fragments: _Fragments) -> bytes:
-    group = wire.Traces.FromString(payload).resource_spans[0]
-    scope = group.scope_spans[0]
-    span = wire.Span.FromString(scope.spans[0])
-    trace_id, span_id, parent_id = (
-        span.trace_id.hex().encode(),
-        span.span_id.hex().encode(),
-        span.parent_span_id,
-    )
-    events, links, trace_state = span.events[:], span.links[:], span.trace_state
-    status = span.status
-    code, message, kind = status.code, status.message, span.kind
-    return _SPAN % (
-        trace_id,
-        span_id,
-        b'"%b"' % parent_id.hex().encode() if parent_id and parent_id != _NO_ZEROS else b"null",
-        _text(wire.string(span.name)),
-        _CODE_BYTES[code] if 0 <= code <= 2 else b"UNSET",
-        _text(wire.string(message)) if message else b"null",
-        fragments.object(span.attributes),
-        b"[%b]" % b",".join(_event(raw, fragments) for raw in events) if events else b"[]",
-        b"[%b]" % b",".join(_link(raw, fragments) for raw in links) if links else b"[]",
-        _seconds(span.start_ns),
-        _seconds(span.end_ns),
-        trace_id,
-        span_id,
-        _trace_state(trace_state) if trace_state else b"{}",
-        fragments.resource(group.resource, group.schema_url),
-        _KIND_BYTES[kind] if 0 <= kind <= 5 else b"UNSPECIFIED",
-        fragments.scope(scope.scope),
-    )
+    def _link(self, raw: bytes) -> dict[str, Any]:
+        link = wire.Link.FromString(raw)
+        context = {
+            "trace_id": link.trace_id.hex(),
+            "span_id": link.span_id.hex(),
+            "is_remote": False,
+            "trace_state": _trace_state(link.trace_state) if link.trace_state else {},
+        }
+        return {"context": context, "attributes": self._attributes(link.attributes)}
 
 
-def _seconds(ns: int) -> bytes:
-    # Dividing two integers rounds once; dividing by 1e9 would round twice and move some times by a unit in the last place.
-    return orjson.dumps(ns / 1_000_000_000) if ns else b"null"
-
-
-def _trace_state(raw: bytes) -> bytes:
+def _trace_state(raw: bytes) -> dict[str, str]:
     """W3C trace state (`vendor=value,…`) as an object."""
     entries = (entry.partition("=") for entry in wire.string(raw).split(","))
-    return orjson.dumps({key.strip(): value.strip() for key, sign, value in entries if sign})
+    return {key.strip(): value.strip() for key, sign, value in entries if sign}
 
 
-def _event(raw: bytes, fragments: _Fragments) -> bytes:
-    event = wire.Event.FromString(raw)
-    return b'{"name":%b,"attributes":%b,"timestamp":%b}' % (
-        _text(wire.string(event.name)),
-        fragments.object(event.attributes),
-        _seconds(event.time_ns),
-    )
-
-
-def _link(raw: bytes, fragments: _Fragments) -> bytes:
-    link = wire.Link.FromString(raw)
-    return (
-        b'{"context":{"trace_id":"%b","span_id":"%b","is_remote":false,"trace_state":%b},"attributes":%b}'
-        % (
-            link.trace_id.hex().encode(),
-            link.span_id.hex().encode(),
-            _trace_state(link.trace_state) if link.trace_state else b"{}",
-            fragments.object(link.attributes),
-        )
-    )
+def _json(fields: dict[str, Any]) -> bytes:
+    """JSON of plain values. NaN and the infinities, which JSON lacks, become null; bytes become hex."""
+    try:
+        return orjson.dumps(fields)
+    except TypeError:
+        return as_json(fields).encode()
 
 
 # ── From OTLP/JSON ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _from_json(payload: bytes) -> bytes:
+def _from_json(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> dict[str, Any]:
     group = orjson.loads(payload)["resourceSpans"][0]
     scope = group["scopeSpans"][0]
     span = scope["spans"][0]
@@ -227,6 +194,9 @@ def _from_json(payload: bytes) -> bytes:
     resource = object_or_empty(group.get("resource"))
     instrumented_by = object_or_empty(scope.get("scope"))
     fields: dict[str, Any] = {
+        "rollout_id": rollout_id,
+        "attempt_id": attempt_id,
+        "sequence_id": sequence_id,
         "trace_id": trace_id,
         "span_id": span_id,
         "parent_id": otlp.hex_id(read("parentSpanId", "parent_span_id"), 8),
@@ -262,7 +232,7 @@ def _from_json(payload: bytes) -> bytes:
             "attributes": _attributes(instrumented_by),
         },
     }
-    return _any(without_surrogates(fields))[1:]
+    return without_surrogates(fields)
 
 
 class _Reading:

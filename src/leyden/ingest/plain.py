@@ -7,7 +7,7 @@ events, rewards or evaluations, or speaks a dialect that keeps JSON inside attri
 
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 
 from leyden.ingest import wire
 from leyden.ingest.derive import NO_TOKENS, REDACTED, Tokens, amount, failed_answer, tokens, ttft
@@ -26,39 +26,36 @@ _CALLS: frozenset[SpanKind] = frozenset(("llm", "embedding"))
 
 
 class Batch:
-    """Spans of one layout by key. Raises DecodeError when a pair that is asked for does not decode."""
+    """Spans of one layout by key. Their attributes are known to decode."""
 
     def __init__(self, layout: wire.Layout, rows: Sequence[Sequence[bytes]]) -> None:
         self.layout = layout
         self.rows = rows
-        self._raws = dict(zip(layout.keys, zip(*rows, strict=True), strict=True))
-        self._values: dict[str, list[Any]] = {}
+        self.raws = dict(zip(layout.keys, zip(*rows, strict=True), strict=True))
+        self._nothing: list[Any] = [None] * len(rows)
 
     def values(self, key: str) -> list[Any]:
         """The plain values of one attribute, span by span; None for each when the layout lacks it."""
-        found = self._values.get(key)
-        if found is None:
-            if key not in self._raws:
-                return [None] * len(self.rows)
-            found = self._values[key] = self.layout.values(self._raws[key], key)
-        return found
+        at = self.layout.ends.get(key)
+        return self._nothing if at is None else wire.values(self.raws[key], at)
 
-    def first(self, keys: tuple[str, ...]) -> Iterable[Any]:
+    def first(self, keys: tuple[str, ...]) -> list[Any]:
         """Of each span the value of the first attribute that is not empty."""
-        there = [key for key in keys if key in self._raws]
-        if len(there) == 1 and "" not in (only := self.values(there[0])):
-            return only
-        found: Iterable[Any] = repeat(None, len(self.rows))
-        for key in reversed(there):
-            found = [
-                later if value is None or value == "" else value
-                for value, later in zip(self.values(key), found, strict=True)
-            ]
+        found = self._nothing
+        for key in keys:
+            if found is not self._nothing and None not in found:
+                break
+            later = self.values(key)
+            if "" in later:
+                later = [None if value == "" else value for value in later]
+            if found is not self._nothing:
+                later = [b if a is None else a for a, b in zip(found, later, strict=True)]
+            found = later
         return found
 
     def attributes(self, n: int) -> dict[str, Any]:
         """The attributes of span `n`."""
-        return dict(map(wire.pair, self.rows[n]))
+        return wire.Attributes().of(self.rows[n])
 
 
 _Figures = tuple[Tokens, float | None, float | None]
@@ -68,7 +65,7 @@ _NO_FIGURES: _Figures = (NO_TOKENS, None, None)
 def derive_plain(batch: Batch, names: Sequence[str]) -> list[tuple[Any, ...] | None]:
     """The fields of `Columns` of each span, or None for one that only `derive` can read."""
     nothing: list[tuple[Any, ...] | None] = [None] * len(names)
-    if not _SPECIAL.isdisjoint(batch.layout.places):
+    if not _SPECIAL.isdisjoint(batch.layout.ends):
         return nothing
     abouts = _subjects(batch, names)
     dialect = abouts[0].dialect
@@ -78,7 +75,7 @@ def derive_plain(batch: Batch, names: Sequence[str]) -> list[tuple[Any, ...] | N
         _columns(*fields) if fields[0].dialect is dialect and fields[0].kind != "reward" else None
         for fields in zip(
             abouts,
-            _texts(batch.first(dialect.session)),
+            map(column, batch.first(dialect.session), repeat(NAME_CHARS)),
             batch.first(dialect.input),
             batch.first(dialect.output),
             batch.first(dialect.arguments),
@@ -92,28 +89,15 @@ def derive_plain(batch: Batch, names: Sequence[str]) -> list[tuple[Any, ...] | N
 def _subjects(batch: Batch, names: Sequence[str]) -> list[Subject]:
     known = known_subjects(batch.layout.keys)
     if known is None:
-        found: list[Subject | None] = [None] * len(names)
-    else:
-        values = zip(*map(batch.values, known.read), strict=True) if known.read else repeat(())
-        try:
-            found = list(map(known.subjects.get, zip(names, values, strict=False)))
-        except TypeError:  # a list or map among them has no hash
-            found = [None] * len(names)
-    return [one or subject(batch.attributes(n), names[n]) for n, one in enumerate(found)]
-
-
-def _texts(values: Iterable[Any]) -> Iterable[str | None]:
-    """Each value as the text of a column."""
-    if isinstance(values, repeat):
-        return values
-    listed = list(values)
-    try:
-        texts = {value: column(value, NAME_CHARS) for value in dict.fromkeys(listed)}
-    except TypeError:
-        texts = {True: None}
-    if any(value is not None and type(value) is not str for value in texts):  # `True == 1` are one key
-        return [column(value, NAME_CHARS) for value in listed]
-    return map(texts.__getitem__, listed)
+        return [subject(batch.attributes(n), name) for n, name in enumerate(names)]
+    values = zip(*map(batch.raws.__getitem__, known.read), strict=True) if known.read else repeat(())
+    keys = list(zip(names, values, strict=False))
+    found = list(map(known.subjects.get, keys))
+    for n, about in enumerate(found):
+        if about is None:
+            about = found[n] = subject(batch.attributes(n), names[n])
+            known.keep(*keys[n], about)
+    return cast(list[Subject], found)
 
 
 def _figures(batch: Batch, dialect: Dialect, abouts: list[Subject]) -> Iterable[_Figures]:
@@ -130,7 +114,8 @@ def _ttfts(batch: Batch, dialect: Dialect) -> Iterable[float | None]:
     if not keys:
         return repeat(None)
     return (
-        ttft(dict(zip(keys, values, strict=True)).get, dialect) for values in zip(*map(batch.values, keys))
+        ttft(dict(zip(keys, values, strict=True)).get, dialect)
+        for values in zip(*map(batch.values, keys), strict=True)
     )
 
 

@@ -105,11 +105,15 @@ class Known:
         if len(asked) > len(self.read):
             self.read, self.subjects = tuple(asked), {}
             self.pick = _picker(self.read)
-        self._keep(name, self.pick(attributes), found)
+        values = self.pick(attributes)
+        if all(type(value) is str for value in values):
+            self.keep(name, values, found)
         return found
 
-    def _keep(self, name: str, values: tuple[Any, ...], found: Subject) -> None:
-        if all(type(value) is str for value in values) and len(name) + sum(map(len, values)) <= _KEPT_CHARS:
+    def keep(self, name: str, values: tuple[str, ...] | tuple[bytes, ...], found: Subject) -> None:
+        """Keeps an answer under the values of `read`, or under the bytes they were sent as."""
+        chars = len(name) + sum(map(len, values))
+        if chars <= _KEPT_CHARS and len(values) == len(self.read):
             if len(self.subjects) >= _KEPT_SUBJECTS:
                 self.subjects.clear()
             self.subjects[name, values] = found

@@ -26,13 +26,14 @@ __all__ = [
     "Scope",
     "Span",
     "StatusMessage",
+    "Stored",
     "Traces",
     "is_whole",
     "layout",
     "length",
-    "pair",
     "string",
     "value",
+    "values",
 ]
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
@@ -85,6 +86,9 @@ _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
     "WholeResourceSpans": [("scope_spans", 2, ["WholeScopeSpans"])],
     "WholeScopeSpans": [("spans", 2, ["WholeSpan"])],
     "WholeSpan": [("attributes", 9, ["KeyValue"])],
+    "Stored": [("group", 1, "StoredGroup")],
+    "StoredGroup": [("resource", 1, _BYTES), ("scoped", 2, "StoredScope"), ("schema_url", 3, _BYTES)],
+    "StoredScope": [("scope", 1, _BYTES), ("span", 2, "Span")],
     "PartialSuccess": [("rejected_spans", 1, _INT64), ("error_message", 2, _STRING)],
     "ResponseMessage": [("partial_success", 1, "PartialSuccess")],
     "StatusMessage": [("code", 1, _INT32), ("message", 2, _STRING)],
@@ -122,7 +126,7 @@ def _class(message: str) -> Any:
 Traces, Resource, Scope, Span = _class("Traces"), _class("Resource"), _class("Scope"), _class("Span")
 Event, Link, AnyValue, KeyValue = _class("Event"), _class("Link"), _class("AnyValue"), _class("KeyValue")
 ResponseMessage, StatusMessage = _class("ResponseMessage"), _class("StatusMessage")
-_WholeTraces = _class("WholeTraces")
+_WholeTraces, Stored = _class("WholeTraces"), _class("Stored")
 
 
 def is_whole(body: bytes) -> bool:
@@ -176,11 +180,10 @@ _NO_HEAD = b"\xff"  # starts no field
 
 
 def _text_head(size: int) -> bytes:
-    for spare in range(4, 13):
-        text = size - spare
-        inner = b"\x0a" + length(text) if text >= 0 else b""
-        head = b"\x12" + length(len(inner) + text) + inner
-        if text >= 0 and len(head) == spare:
+    for spare in range(4, min(size, 12) + 1):
+        inner = b"\x0a" + length(size - spare)
+        head = b"\x12" + length(len(inner) + size - spare) + inner
+        if len(head) == spare:
             return head
     return _NO_HEAD
 
@@ -204,17 +207,17 @@ class Attributes(dict[bytes, tuple[str, Any]]):
         return dict(map(self.__getitem__, pairs[:]))
 
     def __missing__(self, raw: bytes) -> tuple[str, Any]:
-        read = pair(raw)
+        at = raw[1] + 2 if len(raw) > 1 else 0
+        key = _keys.get(raw[:at])
+        if key is None:
+            read = _pair(raw)
+        elif raw.startswith(head := _TEXT_HEADS[len(raw) - at], at):
+            read = key, raw[at + len(head) :].decode("utf-8", "replace")
+        else:
+            read = key, _value(raw, at)
         if len(self) < _KEPT_PAIRS:
             self[raw] = read
         return read
-
-
-def pair(raw: bytes) -> tuple[str, Any]:
-    """Key and plain value in the bytes of a KeyValue. Raises DecodeError when they are none."""
-    at = raw[1] + 2 if len(raw) > 1 else 0
-    key = _keys.get(raw[:at])
-    return _pair(raw) if key is None else (key, _value(raw, at))
 
 
 def _value(raw: bytes, at: int) -> Any:
@@ -263,34 +266,34 @@ _starts = bytes.startswith
 class Layout:
     """Which keys a span's attributes have, in the order sent. An agent writes the same few layouts again and again.
 
-    `starts` are the bytes that hold each key; what follows them in a pair is its value. `places` says where a key stands.
+    `starts` are the bytes that hold each key; what follows them in a pair is its value. `ends` says where a key's start ends.
     """
 
     def __init__(self, keys: tuple[str, ...], starts: tuple[bytes, ...]) -> None:
         self.keys = keys
         self.starts = starts
-        self.places = {key: n for n, key in enumerate(keys)}
+        self.ends = {key: len(start) for key, start in zip(keys, starts, strict=True)}
 
-    def values(self, raws: Sequence[bytes], key: str) -> list[Any]:
-        """The plain values in the pairs of one key, of many spans. Raises DecodeError for a pair that is none."""
-        at = len(self.starts[self.places[key]])
-        if len(raws) == 1:
-            return [_value(raws[0], at)]
-        if len(raws) > 2 and raws[0] == raws[1]:  # neighbours that agree: few values, each decoded once
-            return list(map({raw: _value(raw, at) for raw in set(raws)}.__getitem__, raws))
-        if raws[0][at + 2 : at + 3] == _INTEGER:
-            return [
-                raw[-2] & 0x7F | raw[-1] << 7
-                if raw[at:-2] == _TWO_BYTES and raw[-2] > 0x7F and raw[-1] < 0x80
-                else _value(raw, at)
-                for raw in raws
-            ]
+
+def values(raws: Sequence[bytes], at: int) -> list[Any]:
+    """The plain values in the pairs of one key, of many spans: `_value` of each. Raises DecodeError for a pair that is none."""
+    if len(raws) == 1:
+        return [_value(raws[0], at)]
+    if raws[0] == raws[1]:  # neighbours that agree: few values, each decoded once
+        return list(map({raw: _value(raw, at) for raw in set(raws)}.__getitem__, raws))
+    if raws[0][at + 2 : at + 3] == _INTEGER:
         return [
-            raw[at + len(head) :].decode("utf-8", "replace")
-            if raw.startswith(head := _TEXT_HEADS[len(raw) - at], at)
+            raw[-2] & 0x7F | raw[-1] << 7
+            if raw[at:-2] == _TWO_BYTES and raw[-2] > 0x7F and raw[-1] < 0x80
             else _value(raw, at)
             for raw in raws
         ]
+    return [
+        raw[at + len(head) :].decode("utf-8", "replace")
+        if raw.startswith(head := _TEXT_HEADS[len(raw) - at], at)
+        else _value(raw, at)
+        for raw in raws
+    ]
 
 
 _INTEGER, _TWO_BYTES = b"\x18", b"\x12\x03\x18"
