@@ -17,7 +17,7 @@ import leyden
 from leyden.errors import BadInput, LeydenError, NotFound
 from leyden.server.auth import Guard
 from leyden.server.context import Context
-from leyden.server.hot import ATTEMPT, Call, answer, match
+from leyden.server.hot import ATTEMPT, answer, match
 from leyden.server.http import (
     Receive,
     Reply,
@@ -73,8 +73,9 @@ class Server:
             caller = await self._guard.caller(scope)
             if handler is not None:
                 template = ATTEMPT if params else path
-                call = Call(self.context, caller.project, scope, b"", params)
-                reply = await answer(handler, call, receive)
+                reply = await answer(
+                    handler, self.context, project=caller.project, scope=scope, params=params, receive=receive
+                )
                 await send_reply(send, reply)
                 status = reply.status
             else:

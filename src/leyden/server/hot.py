@@ -44,11 +44,19 @@ def match(routes: Routes, method: str, path: str) -> tuple[Handler | None, tuple
     return None, ()
 
 
-async def answer(handler: Handler, call: Call, receive: Receive) -> Reply:
-    """Run a handler on the body still to be read. Never raises: every failure is an answer."""
+async def answer(
+    handler: Handler,
+    context: Context,
+    *,
+    project: str,
+    scope: Scope,
+    params: tuple[str, ...],
+    receive: Receive,
+) -> Reply:
+    """Read the body and run a handler on it. Never raises: every failure is an answer."""
     try:
-        body = await read_body(call.scope, receive, limit=call.context.settings.max_body_bytes)
-        return await handler(call._replace(body=body))
+        body = await read_body(scope, receive, limit=context.settings.max_body_bytes)
+        return await handler(Call(context, project, scope, body, params))
     except LeydenError as error:
         return error_reply(error)
     except Exception as error:

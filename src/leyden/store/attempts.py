@@ -5,7 +5,6 @@
 
 from typing import Any, NamedTuple
 
-import orjson
 import sqlalchemy as sa
 
 from leyden.errors import InvalidTransition, NotFound
@@ -28,6 +27,7 @@ from leyden.types import (
 t = tables.rollout
 a = tables.attempt
 bind = sa.bindparam
+DEFAULT_CONFIG = RolloutConfig()
 
 END_ATTEMPT = Statement(
     lambda _: sa.update(a)
@@ -116,17 +116,7 @@ def _move(
 ) -> None:
     """Let the rollout follow its latest attempt, as the transition table allows."""
     was = RolloutStatus(row.status)
-    config = (
-        RolloutConfig.model_validate(orjson.loads(row.config))
-        if attempt.status in ("failed", "timeout", "unresponsive")
-        else RolloutConfig()
-    )
-    new = to or rollout_status_after(
-        AttemptStatus(attempt.status),
-        sequence_id=attempt.sequence_id,
-        max_attempts=config.max_attempts,
-        retry_condition=config.retry_condition,
-    )
+    new = to or _after(row, attempt)
     if new not in ROLLOUT_TRANSITIONS[was]:
         return
     ended = new in FINAL_ROLLOUT
@@ -136,6 +126,18 @@ def _move(
         look=now if new in ACTIVE_ROLLOUT else None, place=rollouts.queue_position(now) if new in QUEUED_ROLLOUT else None,
     )  # fmt: skip
     rollouts.announce(tx, project=project, rollout_id=row.rollout_id, status=new)
+
+
+def _after(row: RolloutRow, attempt: AttemptRow) -> RolloutStatus:
+    config = (
+        RolloutConfig.model_validate_json(row.config) if attempt.status != "succeeded" else DEFAULT_CONFIG
+    )
+    return rollout_status_after(
+        AttemptStatus(attempt.status),
+        sequence_id=attempt.sequence_id,
+        max_attempts=config.max_attempts,
+        retry_condition=config.retry_condition,
+    )
 
 
 # ── The watchdog ─────────────────────────────────────────────────────────────────────────────────────────────────

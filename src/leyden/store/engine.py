@@ -104,6 +104,9 @@ class Tx:
         self.is_sqlite = connection.dialect.name == "sqlite"
         self.notices: set[str] = set()
         self._raw: Any = connection.connection.dbapi_connection
+        self._cursor: Any = (
+            self._raw.cursor()
+        )  # one for all: every statement's rows are fetched before the next
 
     def all(self, statement: sa.Executable, params: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """Every row of a Core statement."""
@@ -124,31 +127,22 @@ class Tx:
     def hot(self, statement: Statement, /, **params: Any) -> list[Any]:
         """Run a prepared statement on the driver; its rows as plain tuples, [] when it returns none."""
         cursor = self._execute(statement, params)
-        rows: list[Any] = list(cursor.fetchall()) if cursor.description else []
-        cursor.close()
-        return rows
+        return list(cursor.fetchall()) if cursor.description else []
 
     def hot_count(self, statement: Statement, /, **params: Any) -> int:
         """Run a prepared statement on the driver; how many rows it touched."""
-        cursor = self._execute(statement, params)
-        count = cursor.rowcount
-        cursor.close()
-        return count
+        return self._execute(statement, params).rowcount
 
     def _execute(self, statement: Statement, params: dict[str, Any]) -> DBAPICursor:
         sql, names, constants = statement.on(self.dialect)
         values = {**constants, **params} if constants else params
-        cursor = self._raw.cursor()
-        cursor.execute(sql, tuple(values[n] for n in names) if self.is_sqlite else values)
-        return cursor
+        self._cursor.execute(sql, [values[n] for n in names] if self.is_sqlite else values)
+        return self._cursor
 
     def driver(self, sql: str) -> list[Any]:
         """Run plain SQL without parameters on the driver."""
-        cursor = self._raw.cursor()
-        cursor.execute(sql)
-        rows: list[Any] = cursor.fetchall() if cursor.description else []
-        cursor.close()
-        return rows
+        self._cursor.execute(sql)
+        return list(self._cursor.fetchall()) if self._cursor.description else []
 
     def rows_by_id(self, columns: Sequence[sa.Column[Any]], ids: Sequence[int]) -> list[Any]:
         """Rows of one table by its integer key `id`, in no order. Thousands cost a few statements."""
@@ -170,7 +164,7 @@ class Tx:
 
     def _insert_sqlite(self, table: sa.Table, rows: list[tuple[Any, ...]], key: str) -> set[int] | None:
         marks = ",".join("?" * len(table.columns))
-        cursor = self._raw.cursor()
+        cursor = self._cursor
         cursor.executemany(f"INSERT INTO {table.name} VALUES ({marks}) ON CONFLICT DO NOTHING", rows)
         if cursor.rowcount == len(rows):
             return None

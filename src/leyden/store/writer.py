@@ -62,6 +62,7 @@ class Writer:
         self._bytes = 0
         self._ready = threading.Condition()
         self._closing = False
+        self._idle = False
         self._thread = threading.Thread(target=self._work, name="leyden-writer", daemon=True)
         self._thread.start()
 
@@ -127,13 +128,16 @@ class Writer:
                 )
             (self._large if waiting.size else self._small).append(waiting)
             self._bytes += waiting.size
-            self._ready.notify()
+            if self._idle:  # a writer at work looks again by itself; waking it costs a system call
+                self._ready.notify()
 
     def _work(self) -> None:
         while True:
             with self._ready:
                 while not (self._small or self._large or self._closing):
+                    self._idle = True
                     self._ready.wait()
+                    self._idle = False
                 group = self._take()
             if not group:
                 return
