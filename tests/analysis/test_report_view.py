@@ -59,6 +59,14 @@ def test_five_findings_are_shown_and_the_rest_counted():
     assert "more" not in shown(report_of(*(tool(i, f"t{i}", error="x") for i in range(5))))
 
 
+def test_findings_that_were_not_kept_are_not_looked_for_among_those_that_were():
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_report(report_of(*(tool(i, f"t{i}", error="x") for i in range(8))), console, saved=False)
+    text = console.export_text()
+    assert "… and 3 more: leyden analyze --no-save --markdown" in text
+    assert "leyden findings" not in text
+
+
 def test_commands_name_the_program_and_the_store_and_stay_on_one_line():
     console = Console(width=40, file=io.StringIO(), record=True)
     place = "--store http://127.0.0.1:4747"

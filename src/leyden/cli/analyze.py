@@ -66,7 +66,7 @@ def command(
     else:
         console = screen()
         console = console if console.is_terminal else screen(width=_PIPE_WIDTH)
-        print_report(report, console, command=_program(), place=_place(store, db))
+        print_report(report, console, command=_program(), place=_place(store, db), saved=save)
 
 
 def _program() -> str:

@@ -23,11 +23,18 @@ _NO_RUNS = "No run was read: nothing can be said yet."
 
 
 def print_report(
-    report: Report, console: Console, *, top: int = 5, command: str = "leyden", place: str = ""
+    report: Report,
+    console: Console,
+    *,
+    top: int = 5,
+    command: str = "leyden",
+    place: str = "",
+    saved: bool = True,
 ) -> None:
     """The whole report: figures, the first thing to do, the `top` findings, tools, agents, models, data problems, what next.
 
     command, place: how the reader calls `leyden` and names this store ("--store URL"), for the commands to copy.
+    saved: the findings were kept, so that `leyden findings` lists them.
     """
     look = _Look(command, place)
     for number, line in enumerate(headline(report)):
@@ -44,7 +51,13 @@ def print_report(
     more = len(report.findings) - top
     if more > 0:
         console.print()
-        _print(console, Text(f"… and {more} more: {look.at('findings')}", style="dim"))
+        _print(
+            console,
+            Text(
+                f"… and {more} more: {look.at('findings' if saved else 'analyze --no-save --markdown')}",
+                style="dim",
+            ),
+        )
     symbols = ""
     for section in _sections(report):
         console.print()
@@ -58,7 +71,7 @@ def print_report(
         console.print(Text("Problems in the data", style="bold"))
         for line in problems:
             _hang(console, "·", Text(line))
-    steps = _next_steps(report, look)
+    steps = _next_steps(report, look)[: None if saved else 1]
     if steps:
         console.print()
         console.print(Text("Next", style="bold"))
