@@ -18,8 +18,11 @@ from opentelemetry.trace import Status, StatusCode
 
 from ingest.otlp_bodies import END, SPAN, START, TRACE, as_otlp_json, request
 from leyden.errors import BadFormat, LeydenError, TooLarge
-from leyden.ingest import otlp
-from leyden.ingest.otlp import Limits, decode_json, decode_protobuf
+from leyden.ingest import otlp_answers
+from leyden.ingest.filing import Limits
+from leyden.ingest.otlp import decode_protobuf
+from leyden.ingest.otlp_json import decode_json
+from leyden.ingest.record import Rejected
 
 CHAT = {
     "gen_ai.operation.name": "chat",
@@ -362,20 +365,20 @@ def test_columns_are_bounded_whatever_is_sent():
 
 
 def test_an_answer_names_a_partial_success_only_when_something_was_refused():
-    assert otlp.response_protobuf([]) == b""
-    assert otlp.response_json([]) == b"{}"
-    rejected = [otlp.Rejected(n, "it is bad") for n in range(7)]
-    told = ExportTraceServiceResponse.FromString(otlp.response_protobuf(rejected)).partial_success
+    assert otlp_answers.response_protobuf([]) == b""
+    assert otlp_answers.response_json([]) == b"{}"
+    rejected = [Rejected(n, "it is bad") for n in range(7)]
+    told = ExportTraceServiceResponse.FromString(otlp_answers.response_protobuf(rejected)).partial_success
     assert told.rejected_spans == 7
     assert told.error_message.startswith("span 0: it is bad; span 1")
-    said = json.loads(otlp.response_json(rejected))["partialSuccess"]
+    said = json.loads(otlp_answers.response_json(rejected))["partialSuccess"]
     assert said == {"rejectedSpans": "7", "errorMessage": told.error_message}
 
 
 def test_a_refused_body_is_answered_with_a_google_rpc_status():
     from google.rpc.status_pb2 import Status
 
-    told = Status.FromString(otlp.status_protobuf("no protobuf"))
+    told = Status.FromString(otlp_answers.status_protobuf("no protobuf"))
     assert (told.code, told.message) == (3, "no protobuf")
 
 

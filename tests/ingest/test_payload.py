@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from ingest.otlp_bodies import END, SPAN, START, TRACE, as_otlp_json, request
 from leyden.errors import BadInput
 from leyden.ingest import agl_json
-from leyden.ingest.otlp import decode_json, decode_protobuf
+from leyden.ingest.otlp import decode_protobuf
+from leyden.ingest.otlp_json import decode_json
 from leyden.ingest.payload import span_json, spans_json
 from leyden.types import Span
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from leyden.ingest import otlp, wire
+from leyden.ingest import otlp_json, wire
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 from leyden.ingest.text import as_json, without_surrogates
 
@@ -187,10 +187,13 @@ def _from_json(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: in
     scope = group["scopeSpans"][0]
     span = scope["spans"][0]
     read = _Reading(span)
-    trace_id = otlp.hex_id(read("traceId", "trace_id"), 16)
-    span_id = otlp.hex_id(read("spanId", "span_id"), 8)
+    trace_id = otlp_json.hex_id(read("traceId", "trace_id"), 16)
+    span_id = otlp_json.hex_id(read("spanId", "span_id"), 8)
     status = object_or_empty(span.get("status"))
-    code, kind = otlp.enum(status.get("code"), _CODE_NAMES), otlp.enum(span.get("kind"), _KIND_NAMES)
+    code, kind = (
+        otlp_json.enum(status.get("code"), _CODE_NAMES),
+        otlp_json.enum(span.get("kind"), _KIND_NAMES),
+    )
     resource = object_or_empty(group.get("resource"))
     instrumented_by = object_or_empty(scope.get("scope"))
     fields: dict[str, Any] = {
@@ -199,7 +202,7 @@ def _from_json(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: in
         "sequence_id": sequence_id,
         "trace_id": trace_id,
         "span_id": span_id,
-        "parent_id": otlp.hex_id(read("parentSpanId", "parent_span_id"), 8),
+        "parent_id": otlp_json.hex_id(read("parentSpanId", "parent_span_id"), 8),
         "name": str(span.get("name") or ""),
         "status": {
             "status_code": _CODES[code] if 0 <= code <= 2 else "UNSET",
@@ -252,20 +255,20 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _attributes(holder: dict[str, Any]) -> dict[str, Any]:
     listed = _dicts(holder.get("attributes"))
-    return {str(item.get("key")): otlp.json_value(item.get("value")) for item in listed}
+    return {str(item.get("key")): otlp_json.json_value(item.get("value")) for item in listed}
 
 
 def _context(holder: dict[str, Any]) -> dict[str, Any]:
     read = _Reading(holder)
     entries = (entry.partition("=") for entry in str(read("traceState", "trace_state") or "").split(","))
     return {
-        "trace_id": otlp.hex_id(read("traceId", "trace_id"), 16) or "0" * 32,
-        "span_id": otlp.hex_id(read("spanId", "span_id"), 8) or "0" * 16,
+        "trace_id": otlp_json.hex_id(read("traceId", "trace_id"), 16) or "0" * 32,
+        "span_id": otlp_json.hex_id(read("spanId", "span_id"), 8) or "0" * 16,
         "is_remote": False,
         "trace_state": {key.strip(): value.strip() for key, sign, value in entries if sign},
     }
 
 
 def _json_seconds(holder: dict[str, Any], name: str, other: str) -> float | None:
-    ns = otlp.integer(_Reading(holder)(name, other))
+    ns = otlp_json.integer(_Reading(holder)(name, other))
     return ns / 1_000_000_000 if ns > 0 else None

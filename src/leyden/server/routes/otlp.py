@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from leyden.errors import BadFormat, LeydenError, StoreBusy, StoreFull
-from leyden.ingest import otlp
+from leyden.ingest import otlp, otlp_answers, otlp_json
+from leyden.ingest.filing import Limits
 from leyden.ingest.record import Decoded, Rejected
 from leyden.server.hot import Call, Routes
 from leyden.server.http import Reply, header
@@ -34,15 +35,19 @@ async def traces(call: Call) -> Reply:
         rejected = decoded.rejected + await _store(call, decoded)
     except LeydenError as error:
         return _status_reply(error, kind)
-    body = otlp.response_protobuf(rejected) if kind == PROTOBUF else otlp.response_json(rejected)
+    body = (
+        otlp_answers.response_protobuf(rejected) if kind == PROTOBUF else otlp_answers.response_json(rejected)
+    )
     return Reply(200, body, kind)
 
 
 async def _decode(call: Call, kind: bytes) -> Decoded:
     settings = call.context.settings
-    limits = otlp.Limits(settings.max_span_bytes, settings.max_id_chars, settings.max_depth)
+    limits = Limits(settings.max_span_bytes, settings.max_id_chars, settings.max_depth)
     run: Callable[[], Decoded]
-    run = partial(otlp.decode_protobuf if kind == PROTOBUF else otlp.decode_json, call.body, limits=limits)
+    run = partial(
+        otlp.decode_protobuf if kind == PROTOBUF else otlp_json.decode_json, call.body, limits=limits
+    )
     return run() if len(call.body) <= INLINE_BYTES else await asyncio.to_thread(run)
 
 
@@ -63,7 +68,11 @@ def _status_reply(error: LeydenError, kind: bytes) -> Reply:
     busy = isinstance(error, StoreBusy | StoreFull)
     status = 503 if busy else error.status
     headers = ((b"retry-after", b"1"),) if busy else ()
-    body = otlp.status_protobuf(error.message) if kind == PROTOBUF else otlp.status_json(error.message)
+    body = (
+        otlp_answers.status_protobuf(error.message)
+        if kind == PROTOBUF
+        else otlp_answers.status_json(error.message)
+    )
     return Reply(status, body, kind, headers)
 
 
@@ -73,8 +82,8 @@ async def unkept(call: Call) -> Reply:
     what = call.scope["path"].rsplit("/", 1)[1]
     warning = f"{what} are not kept by this version of Leyden"
     if kind == JSON:
-        return Reply(200, otlp.warning_json(warning), JSON)
-    return Reply(200, otlp.warning_protobuf(warning), PROTOBUF)
+        return Reply(200, otlp_answers.warning_json(warning), JSON)
+    return Reply(200, otlp_answers.warning_protobuf(warning), PROTOBUF)
 
 
 HOT: Routes = {
