@@ -368,7 +368,7 @@ def _open_sqlite(path: str, *, busy_timeout_s: float, synchronous: str, readers:
             path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         # The page size takes effect only before the first table is made; on an existing file it changes nothing.
-        connection.execute("PRAGMA page_size=16384")
+        connection.execute("PRAGMA page_size=8192")
         connection.execute("PRAGMA foreign_keys=ON")
         return connection
 

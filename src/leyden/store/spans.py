@@ -60,27 +60,28 @@ PLACE = Statement(
 )
 _IS_LATEST = t.c.attempt_id == bind("attempt")
 # Decided by the row itself: one batch may hold spans of several attempts of a rollout, in any order.
-TOUCH_ROLLOUT = Statement(
-    lambda _: (
-        sa.update(t)
-        .where(t.c.rollout_id == bind("rollout"))
-        .values(
-            span_seq=bind("seq"),
-            status=sa.case(
-                (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), RUNNING),
-                else_=t.c.status,
-            ),
-            deadline=sa.case(
-                (
-                    sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing", "running")),
-                    sa.func.coalesce(bind("look", type_=sa.Double), t.c.deadline),
-                ),
-                else_=t.c.deadline,
-            ),
-            agent=sa.func.coalesce(t.c.agent, bind("who", type_=sa.Text)),
+_AGENT = sa.func.coalesce(t.c.agent, bind("who", type_=sa.Text))
+_STARTED = sa.case((sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), RUNNING), else_=t.c.status)
+_WATCHED = sa.case(
+    (sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing", "running")), bind("look", type_=sa.Double)),
+    else_=t.c.deadline,
+)
+
+
+def _touching(**columns: sa.ColumnElement[Any]) -> Statement:
+    return Statement(
+        lambda _: (
+            sa.update(t)
+            .where(t.c.rollout_id == bind("rollout"))
+            .values(span_seq=bind("seq"), agent=_AGENT, **columns)
         )
     )
-)
+
+
+# Three, because setting a column writes its index again, also when the value stays.
+COUNT = _touching()
+START = _touching(status=_STARTED)
+REVIVE = _touching(status=_STARTED, deadline=_WATCHED)
 TOUCH_ATTEMPT = Statement(
     lambda _: (
         sa.update(a)
@@ -182,11 +183,13 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
     """Let a rollout and its attempt know of their new spans. Those of a superseded attempt never move the rollout."""
     rollout_id, attempt_id = new[0][:2]
     agent = None if place.agent is not None else next((r.agent for r in new if r.agent is not None), None)
-    # Back to life: the watchdog had stopped looking.
-    revived = place.status == "requeuing" or place.attempt_status == "unresponsive"
-    tx.hot(
-        TOUCH_ROLLOUT, rollout=rollout_id, attempt=attempt_id, seq=counter, look=now if revived else None, who=agent
-    )  # fmt: skip
+    same: dict[str, Any] = {"rollout": rollout_id, "seq": counter, "who": agent}
+    if place.status == "requeuing" or place.attempt_status == "unresponsive":
+        tx.hot(REVIVE, **same, attempt=attempt_id, look=now)  # the watchdog had stopped looking
+    elif place.status == "preparing":
+        tx.hot(START, **same, attempt=attempt_id)
+    else:
+        tx.hot(COUNT, **same)
     tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, now=now)
     rewarded = [record for record in new if record.scores]
     if rewarded:

@@ -30,8 +30,8 @@ Listener = Callable[[set[str]], None]
 
 GROUP_BYTES = 4 * 2**20
 GROUP_CHANGES = 256
-# The write-ahead log may grow to 64 MiB (pages of 16 KiB).
-LOG_PAGES = 4096
+# The write-ahead log may grow to 64 MiB (pages of 8 KiB).
+LOG_PAGES = 8192
 
 
 class _Waiting(NamedTuple):

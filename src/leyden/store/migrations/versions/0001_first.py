@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("failure_reason", sa.Text(), nullable=True),
         sa.Column("lease_until", SECONDS, nullable=True),
         sa.PrimaryKeyConstraint("rollout_id", "attempt_id", name="pk_attempt"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "finding",
