@@ -378,6 +378,8 @@ def _open_sqlite(path: str, *, busy_timeout_s: float, synchronous: str, readers:
         connection.execute(f"PRAGMA synchronous={'FULL' if synchronous.upper() == 'FULL' else 'NORMAL'}")
         connection.execute("PRAGMA wal_autocheckpoint=0" if not memory else "PRAGMA wal_autocheckpoint=1000")
         connection.execute("PRAGMA cache_size=-32768")
+        # Every savepoint keeps a journal of its pages; on disk it is a file made and removed for each group of writes.
+        connection.execute("PRAGMA temp_store=MEMORY")
         return connection
 
     def connect_reader() -> sqlite3.Connection:

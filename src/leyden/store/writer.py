@@ -2,7 +2,8 @@
 
 Guarantees
 1. A caller has its answer only after its change is committed (durable as `synchronous` says).
-2. A change that fails is undone alone; the rest of its group is kept.
+2. A change that fails is undone alone; the rest of its group is kept. For that a change may run more than once before it
+   is committed, so it depends on its transaction and on nothing it has done before.
 3. A commit that fails fails every change of its group, and none of them is kept.
 4. What waits is bounded, in number and in bytes; past the bound `submit` raises StoreBusy at once. Nothing is dropped silently.
 5. Small writes (claims, updates) go before large ones (span batches) that wait at the same time.
@@ -158,8 +159,14 @@ class Writer:
         if any(waiting.change is None for waiting in group):
             self._checkpoint([waiting for waiting in group if waiting.change is None])
             group = [waiting for waiting in group if waiting.change is not None]
-        if not group:
-            return
+        if group:
+            self._attempt(group, careful=False)
+
+    def _attempt(self, group: list[_Waiting], *, careful: bool) -> None:
+        """Run a group in one transaction; careful puts a savepoint around each change.
+
+        Savepoints copy every page they touch, so a group runs without first and again with them when a change fails.
+        """
         outcomes: list[tuple[Any, BaseException | None]] = []
         notices: set[str] = set()
         begun = False
@@ -168,16 +175,14 @@ class Writer:
                 begun = True
                 for waiting in group:
                     assert waiting.change is not None
-                    outcomes.append(self._one(tx, waiting.change, alone=len(group) == 1))
+                    outcomes.append(self._one(tx, waiting.change) if careful else (waiting.change(tx), None))
                     notices |= tx.notices
                     tx.notices.clear()
         except Exception as error:
             failure = error if isinstance(error, LeydenError) else as_store_error(error, self.database.label)
             # A database that is locked or away is that for the whole group: asking for each change alone would wait once more for each.
             if begun and len(group) > 1 and not isinstance(failure, StoreFull):
-                # A deadlock with another replica, or a lost connection: each change gets a transaction of its own once.
-                for waiting in group:
-                    self._commit([waiting])
+                self._retry(group, careful=careful)
                 return
             if not isinstance(error, LeydenError):
                 log.error("a write failed", exc_info=error)
@@ -188,6 +193,14 @@ class Writer:
         self._answer(group, outcomes)
         if notices:
             self._tell(notices)
+
+    def _retry(self, group: list[_Waiting], *, careful: bool) -> None:
+        if not careful:
+            self._attempt(group, careful=True)
+            return
+        # A deadlock with another replica, or a lost connection: each change gets a transaction of its own once.
+        for waiting in group:
+            self._attempt([waiting], careful=False)
 
     def _tell(self, notices: set[str]) -> None:
         for listener in self.listeners:
@@ -203,9 +216,7 @@ class Writer:
             left, error = 0, failure
         self._answer(asked, [(left, error)] * len(asked))
 
-    def _one(self, tx: Tx, change: Change, *, alone: bool) -> tuple[Any, BaseException | None]:
-        if alone:  # the transaction is its savepoint
-            return change(tx), None
+    def _one(self, tx: Tx, change: Change) -> tuple[Any, BaseException | None]:
         try:
             with tx.savepoint():
                 return change(tx), None
