@@ -569,3 +569,12 @@ def test_an_answer_that_only_speaks_of_errors_is_none(answer):
 def test_every_dialect_has_its_own_name_and_mark():
     assert len({dialect.name for dialect in DIALECTS}) == len(DIALECTS)
     assert all(dialect.marks or dialect.names for dialect in DIALECTS)
+
+
+def test_a_tool_that_names_the_model_is_a_tool_and_a_model_that_names_a_tool_is_not():
+    said = {
+        "gen_ai.request.model": "m", "tool.name": "Catalog", "gen_ai.usage.input_tokens": 0, "gen_ai.usage.output_tokens": 0
+    }  # fmt: skip
+    check(columns(said | {"gen_ai.operation.name": "catalog.search"}), kind="tool", tool="Catalog")
+    tokens = {"gen_ai.usage.input_tokens": 77, "gen_ai.usage.output_tokens": 48}
+    check(columns(said | tokens | {"gen_ai.operation.name": "prepare_tool_call"}), kind="llm")

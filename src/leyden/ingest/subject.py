@@ -166,6 +166,13 @@ def _kind_without_word(get: Get, dialect: Dialect) -> SpanKind:
         return kind
     if get("gen_ai.tool.name") is not None:
         return "tool"
+    # A step that names both its tool and the agent's model: with tokens it asked the model, without any it used the tool.
+    if (
+        first(get, dialect.tool) is not None
+        and not first(get, dialect.input_tokens)
+        and not first(get, dialect.output_tokens)
+    ):
+        return "tool"
     if first(get, dialect.model) is not None and (
         first(get, dialect.input_tokens) is not None
         or first(get, dialect.output_tokens) is not None
