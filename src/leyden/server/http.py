@@ -21,7 +21,6 @@ log = logging.getLogger("leyden.server")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = b"application/json"
 M = TypeVar("M", bound=BaseModel)

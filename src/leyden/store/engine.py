@@ -64,7 +64,6 @@ def _hex_postgresql(element: RandomHex8, compiler: Any, **kw: Any) -> str:
     return "substr(replace(gen_random_uuid()::text, '-', ''), 1, 8)"
 
 
-Insert = Callable[[sa.Table], "sqlite.Insert | postgresql.Insert"]
 INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -303,8 +302,13 @@ class Database:
             if tx.is_open:
                 tx.driver("ROLLBACK")
         except Exception:
-            pass
+            pass  # a connection that cannot even roll back is gone, and its transaction with it; the caller hears the first error
         self._forget_if_cut(tx)
+
+    def ping(self) -> None:
+        """Ask the database for an answer. Raises StoreBusy, StoreError when it gives none."""
+        with self.read() as tx:
+            tx.driver("SELECT 1")
 
     def checkpoint(self) -> int:
         """Copy SQLite's write-ahead log into the file from another connection; pages the log holds. 0 elsewhere.
