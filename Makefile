@@ -42,7 +42,7 @@ docs: setup ## write docs/reference/ again from the code
 lock: $(VENV)/bin/python ## resolve the dependencies again and write both lock files
 	$(PIP) uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-	  --extra all pyproject.toml -o requirements.lock
+	  --extra postgres pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 	  --group dev --extra all -c requirements.lock pyproject.toml -o requirements-dev.lock
 

@@ -13,10 +13,14 @@ from leyden.store.opening import Store, open_store
 
 def test_all_migrations_together_build_exactly_the_declared_tables(store: Store) -> None:
     with store.database.read() as tx:
-        context = MigrationContext.configure(
-            tx.connection, opts={"compare_type": True, "compare_server_default": True}
-        )
+        options = {"compare_type": True, "compare_server_default": True, "include_name": _is_declared}
+        context = MigrationContext.configure(tx.connection, opts=options)
         assert compare_metadata(context, tables.metadata) == []
+
+
+def _is_declared(name: str | None, kind: str, _parents: object) -> bool:
+    """The full-text index is an object of each database's own kind, with tables behind it on SQLite."""
+    return not (kind == "table" and (name or "").startswith("message_index"))
 
 
 def test_the_head_named_in_the_code_is_the_newest_migration() -> None:

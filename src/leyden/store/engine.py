@@ -10,7 +10,7 @@ readers and the writer take in turns.
 
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ class Tx:
         self.dialect = connection.dialect
         self.is_sqlite = connection.dialect.name == "sqlite"
         self.notices: set[str] = set()
+        self._later: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._raw: Any = connection.connection.dbapi_connection
         self._cursor: Any = (
             self._raw.cursor()
@@ -207,6 +208,20 @@ class Tx:
         rows = self.driver(f"SELECT nextval('{table.name}_id_seq') FROM generate_series(1, {count})")
         return [row[0] for row in rows]
 
+    def later(self, function: "Callable[[Tx, list[Any]], None]", items: Iterable[Any]) -> None:
+        """Hand `items` to `function` just before the commit, together with what other changes of the group hand it.
+
+        What a change that is undone handed over is undone with it. One call for a whole group: sums of many small writes
+        cost one update, and a row that every group touches is locked for the moment of the commit only.
+        """
+        self._later.setdefault(function, []).extend(items)
+
+    def finish(self) -> None:
+        """Run what was put off with `later`. The writer's transaction calls it before it commits."""
+        while self._later:
+            function, items = self._later.popitem()
+            function(self, items)
+
     def take_turns(self, name: str) -> None:
         """Wait until no other replica is between here and its commit under this name. SQLite has one writer anyway."""
         if not self.is_sqlite:
@@ -216,9 +231,12 @@ class Tx:
     def savepoint(self) -> Generator[None]:
         """Undo what happened inside when it raises; the transaction itself goes on."""
         self.driver("SAVEPOINT one")
+        held = {function: len(items) for function, items in self._later.items()}
         try:
             yield
         except BaseException:
+            for function, items in self._later.items():
+                del items[held.get(function, 0) :]
             if self.is_open:
                 self.driver("ROLLBACK TO one")
                 self.driver("RELEASE one")
@@ -267,6 +285,7 @@ class Database:
             tx = self._begun()
             try:
                 yield tx
+                tx.finish()
                 tx.driver("COMMIT")
             except BaseException:
                 self._roll_back(tx)

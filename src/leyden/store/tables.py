@@ -34,6 +34,7 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 QUEUED = text("status IN ('queuing', 'requeuing')")
 WATCHED = text("deadline IS NOT NULL")
+UNPACKED = text("unpacked = 1 AND end_time IS NOT NULL")
 KEYED = text("idempotency_key IS NOT NULL")
 
 project = Table(
@@ -72,6 +73,7 @@ rollout = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("attempt_id", Text),  # the latest attempt
     Column("span_seq", BigInteger, nullable=False, server_default="0"),
+    Column("unpacked", Integer, nullable=False, server_default="0"),  # 1 when it has spans that no pack holds
     UniqueConstraint("rollout_id"),
     Index("ix_rollout_queue", "project", "queue_pos", sqlite_where=QUEUED, postgresql_where=QUEUED),
     Index("ix_rollout_deadline", "deadline", sqlite_where=WATCHED, postgresql_where=WATCHED),
@@ -84,6 +86,7 @@ rollout = Table(
         postgresql_where=KEYED,
     ),
     Index("ix_rollout_start", "project", "start_time"),
+    Index("ix_rollout_unpacked", "end_time", sqlite_where=UNPACKED, postgresql_where=UNPACKED),
 )
 
 attempt = Table(
@@ -145,13 +148,95 @@ span = Table(
     Index("ix_span_start", "start_ns"),
 )
 
-# One row per span, apart from it: lists and scans never read these pages. `id` is the span's.
+# One row per span, apart from it: lists and scans never read these pages. `id` is the span's. Only spans that no pack holds.
 span_payload = Table(
     "span_payload",
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=False),
     Column("encoding", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+)
+
+# The payloads of an ended rollout in zstd frames; `part` counts from 0. See `pack.py`.
+pack = Table(
+    "pack",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("project", Text, nullable=False),
+    Column("rollout_id", Text, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("spans", Integer, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("packed_bytes", BigInteger, nullable=False),
+    Column("create_time", Real, nullable=False),
+    Column("texts_by", Integer, nullable=False, server_default="0"),  # rules its texts were indexed by; 0: not yet
+    Column("url", Text),  # where the frame lies when it is not in this row
+    Column("directory", LargeBinary, nullable=False),
+    Column("frame", LargeBinary),
+    UniqueConstraint("rollout_id", "part"),
+)
+
+# Each distinct text once per project; its words are in `message_index` (FTS5 or tsvector), under the same number.
+message = Table(
+    "message",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("project", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    UniqueConstraint("project", "hash"),
+)
+
+# Which spans say it: of each rollout the first for every combination of what a search can be narrowed to.
+message_hit = Table(
+    "message_hit",
+    metadata,
+    Column("message_id", BigInteger, nullable=False),
+    Column("span_row", BigInteger, nullable=False),  # span.id
+    PrimaryKeyConstraint("message_id", "span_row"),
+    Index("ix_message_hit_span_row", "span_row"),
+    sqlite_with_rowid=False,
+)
+
+# What spans add up to per hour (grain 3600) and day (86400); `time` is where it begins, unix seconds, 0 for spans without a start.
+# "" stands for none in the dimensions. Kept in the transaction that stores or deletes the spans: see `rollups.py`.
+rollup = Table(
+    "rollup",
+    metadata,
+    Column("project", Text, nullable=False),
+    Column("grain", Integer, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("spans", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),  # 1e-9 USD: integers add up exactly, in any order
+    Column("priced", BigInteger, nullable=False),  # spans whose cost is known
+    Column("timed", BigInteger, nullable=False),  # spans with both times
+    Column("duration_ns", BigInteger, nullable=False),
+    Column("latency", LargeBinary, nullable=False),  # sketch of the durations
+    PrimaryKeyConstraint("project", "grain", "time", "agent", "provider", "model", "tool", "kind", "status"),
+    sqlite_with_rowid=False,
+)
+
+# How long rollouts of a project and mode are kept; mode "" is every mode without a row of its own.
+retention = Table(
+    "retention",
+    metadata,
+    Column("project", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("max_age_s", Real),
+    Column("max_rollouts", BigInteger),
+    Column("max_bytes", BigInteger),
+    PrimaryKeyConstraint("project", "mode"),
 )
 
 score = Table(

@@ -1,0 +1,95 @@
+"""Packs, full text, rollups, retention.
+
+Revision: 0002
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+SECONDS: sa.Double[float] = sa.Double()
+ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+COUNTS = (
+    "spans", "errors", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
+    "cost_nano", "priced", "timed", "duration_ns",
+)  # fmt: skip
+DIMENSIONS = ("agent", "provider", "model", "tool", "kind", "status")
+
+
+def upgrade() -> None:
+    unpacked = sa.text("unpacked = 1 AND end_time IS NOT NULL")
+    op.add_column("rollout", sa.Column("unpacked", sa.Integer(), server_default="0", nullable=False))
+    op.execute(
+        "UPDATE rollout SET unpacked = 1 WHERE EXISTS (SELECT 1 FROM span WHERE span.rollout_id = rollout.rollout_id)"
+    )
+    op.create_index(
+        "ix_rollout_unpacked", "rollout", ["end_time"], sqlite_where=unpacked, postgresql_where=unpacked
+    )
+    op.create_table(
+        "pack",
+        sa.Column("id", ROW_ID, autoincrement=True, nullable=False),
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("rollout_id", sa.Text(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("spans", sa.Integer(), nullable=False),
+        sa.Column("raw_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("packed_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("create_time", SECONDS, nullable=False),
+        sa.Column("texts_by", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("url", sa.Text(), nullable=True),
+        sa.Column("directory", sa.LargeBinary(), nullable=False),
+        sa.Column("frame", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_pack"),
+        sa.UniqueConstraint("rollout_id", "part", name="uq_pack_rollout_id_part"),
+    )
+    op.create_table(
+        "message",
+        sa.Column("id", ROW_ID, autoincrement=True, nullable=False),
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_message"),
+        sa.UniqueConstraint("project", "hash", name="uq_message_project_hash"),
+    )
+    op.create_table(
+        "message_hit",
+        sa.Column("message_id", sa.BigInteger(), nullable=False),
+        sa.Column("span_row", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", "span_row", name="pk_message_hit"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_message_hit_span_row", "message_hit", ["span_row"])
+    op.create_table(
+        "rollup",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("grain", sa.Integer(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        *[sa.Column(name, sa.Text(), nullable=False) for name in DIMENSIONS],
+        *[sa.Column(name, sa.BigInteger(), nullable=False) for name in COUNTS],
+        sa.Column("latency", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "grain", "time", *DIMENSIONS, name="pk_rollup"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "retention",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("max_age_s", SECONDS, nullable=True),
+        sa.Column("max_rollouts", sa.BigInteger(), nullable=True),
+        sa.Column("max_bytes", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("project", "mode", name="pk_retention"),
+    )
+    _full_text()
+
+
+def _full_text() -> None:
+    """The words of each message under its number: an FTS5 index without a copy of the text, or a tsvector with GIN."""
+    if op.get_bind().dialect.name == "sqlite":
+        # Without positions and sizes it is an eighth as large; phrases are checked in the text itself.
+        op.execute(
+            "CREATE VIRTUAL TABLE message_index USING fts5(body, content='', columnsize=0, detail=none, tokenize='unicode61')"
+        )
+    else:
+        op.execute("CREATE TABLE message_index (rowid BIGINT PRIMARY KEY, body TSVECTOR NOT NULL)")
+        op.execute("CREATE INDEX ix_message_index_body ON message_index USING gin (body)")
