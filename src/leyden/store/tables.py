@@ -169,7 +169,8 @@ pack = Table(
     Column("raw_bytes", BigInteger, nullable=False),
     Column("packed_bytes", BigInteger, nullable=False),
     Column("create_time", Real, nullable=False),
-    Column("texts_by", Integer, nullable=False, server_default="0"),  # rules its texts were indexed by; 0: not yet
+    # Which rules its texts were indexed by; 0: not indexed yet.
+    Column("texts_by", Integer, nullable=False, server_default="0"),
     Column("url", Text),  # where the frame lies when it is not in this row
     Column("directory", LargeBinary, nullable=False),
     Column("frame", LargeBinary),
