@@ -27,7 +27,7 @@ from leyden.store import bucket, frames, payloads, tables
 from leyden.store.engine import Statement, Tx
 from leyden.store.frames import Entry
 from leyden.store.opening import Store
-from leyden.store.payloads import PackRow
+from leyden.store.payloads import STANDING, PackRow
 
 log = logging.getLogger("leyden.store")
 
@@ -136,7 +136,9 @@ def _due(tx: Tx, *, before: float, after: tuple[float, str]) -> Sequence[Any]:
     position = sa.tuple_(t.c.end_time, t.c.rollout_id)
     return tx.all(
         sa.select(t.c.rollout_id, t.c.end_time, t.c.span_seq)
-        .where(tables.UNPACKED, t.c.end_time <= before, position > sa.tuple_(*map(sa.literal, after)))
+        .where(
+            tables.UNPACKED, STANDING, t.c.end_time <= before, position > sa.tuple_(*map(sa.literal, after))
+        )
         .order_by(t.c.end_time, t.c.rollout_id)
         .limit(_BATCH_ROLLOUTS * 4)
     )
@@ -182,7 +184,9 @@ def _plan(store: Store, rollout_ids: Sequence[str]) -> tuple[list[_Work], int]:
     """The next part of each rollout, and how many cannot be planned because a pack of theirs is damaged."""
     with store.database.read() as tx:
         # Payloads first, then packs: what moves in between is seen in both and packed once.
-        known = tx.all(sa.select(t.c.project, t.c.rollout_id).where(t.c.rollout_id.in_(rollout_ids)))
+        known = tx.all(
+            sa.select(t.c.project, t.c.rollout_id).where(t.c.rollout_id.in_(rollout_ids), STANDING)
+        )
         select = (
             sa.select(s.c.id, s.c.rollout_id, s.c.attempt_id, s.c.sequence_id, p.c.encoding, sa.func.length(p.c.payload))
             .select_from(s.outerjoin(p, p.c.id == s.c.id))
@@ -410,12 +414,7 @@ def _delete(tx: Tx, work: _Work, ids: list[int], until: float) -> list[int]:
 
 
 def erase(tx: Tx, rollout_id: str) -> None:
-    """Remove the payloads of a rollout, packed or not; its spans must still be there.
-
-    Objects in a bucket are removed by the next `sweep`, after this is committed.
-    """
-    rows = sa.select(s.c.id).where(s.c.rollout_id == rollout_id)
-    tx.run(sa.delete(p).where(p.c.id.in_(rows)))
+    """Remove the packs of a rollout. Their objects are removed by the next `sweep`, after this is committed."""
     urls = tx.all(sa.select(k.c.url).where(k.c.rollout_id == rollout_id, k.c.url.is_not(None)))
     _discard(tx, [row.url for row in urls])
     tx.run(sa.delete(k).where(k.c.rollout_id == rollout_id))

@@ -18,10 +18,13 @@ from leyden.store.engine import Statement, Tx
 k = tables.pack
 p = tables.span_payload
 s = tables.span
+t = tables.rollout
 bind = sa.bindparam
 
 CACHE_BYTES = 32 * 2**20
 _TRIES = 5
+# A rollout that is being deleted belongs to the project "".
+STANDING = t.c.project != sa.literal_column("''")
 
 
 class PackRow(NamedTuple):
@@ -190,9 +193,10 @@ def _add_packed(tx: Tx, missing: Sequence[tuple[int, str]], found: dict[int, tup
 
 
 def _refuse_lost(tx: Tx, lost: Sequence[tuple[int, str]]) -> None:
-    known = {row[0] for row in tx.rows_by_id([s.c.id], [row[0] for row in lost])}
+    """Raise unless all of these were deleted meanwhile, or are just being deleted with their rollout."""
+    known = s.join(t, t.c.rollout_id == s.c.rollout_id)
     for id_, rollout_id in lost:
-        if id_ in known:
+        if tx.first(sa.select(s.c.id).select_from(known).where(s.c.id == id_, STANDING)):
             raise StoreError(
                 f"The payload of span row {id_} of rollout {rollout_id!r} is missing",
                 hint="run `leyden db check`; restore it from a backup",

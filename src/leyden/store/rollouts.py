@@ -14,8 +14,7 @@ from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import FINAL_ROLLOUT, QUEUED_ROLLOUT, AttemptStatus, RolloutConfig, RolloutStatus
 
-t = tables.rollout
-a = tables.attempt
+t, a = tables.rollout, tables.attempt
 bind = sa.bindparam
 
 
@@ -480,7 +479,9 @@ def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
     """Remove a rollout with its attempts, spans, payloads, packs, scores and evidence. Raises NotFound."""
     hold(tx, rollout_id, project=project)
     pack.erase(tx, rollout_id)
-    for table in (tables.span, a, tables.score, tables.finding_evidence, t):
+    s, p = tables.span, tables.span_payload
+    tx.run(sa.delete(p).where(p.c.id.in_(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))))
+    for table in (s, a, tables.score, tables.finding_evidence, t):
         tx.run(sa.delete(table).where(table.c.rollout_id == rollout_id))
 
 
