@@ -36,6 +36,7 @@ from leyden.server.routes import (
     health,
     keys,
     otlp,
+    packs,
     resources,
     rollouts,
     runs,
@@ -47,7 +48,7 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, health]
+ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, packs, health]
 
 
 class Server:

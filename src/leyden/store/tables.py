@@ -177,6 +177,14 @@ pack = Table(
     UniqueConstraint("rollout_id", "part"),
 )
 
+# Objects in a bucket that no pack points at: being written since `time`, or (time 0) to be removed. See `pack.py`.
+pack_object = Table(
+    "pack_object",
+    metadata,
+    Column("url", Text, primary_key=True),
+    Column("time", Real, nullable=False),
+)
+
 # Each distinct text once per project; its words are in `message_index` (FTS5 or tsvector), under the same number.
 message = Table(
     "message",

@@ -45,6 +45,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("rollout_id", "part", name="uq_pack_rollout_id_part"),
     )
     op.create_table(
+        "pack_object",
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("time", SECONDS, nullable=False),
+        sa.PrimaryKeyConstraint("url", name="pk_pack_object"),
+    )
+    op.create_table(
         "message",
         sa.Column("id", ROW_ID, autoincrement=True, nullable=False),
         sa.Column("project", sa.Text(), nullable=False),
