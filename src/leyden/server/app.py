@@ -35,6 +35,7 @@ from leyden.server.routes import (
     findings,
     health,
     keys,
+    metrics,
     otlp,
     resources,
     rollouts,
@@ -47,7 +48,7 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, health]
+ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, metrics, keys, health]
 
 
 class Server:
