@@ -120,6 +120,7 @@ COMMANDS = {
     "show": ("leyden.cli.show", "Show one rollout as a tree of spans."),
     "analyze": ("leyden.cli.analyze", "Say what goes wrong, how often, and what it costs."),
     "findings": ("leyden.cli.findings", "List what is worth fixing, and decide about it."),
+    "metrics": ("leyden.cli.metrics", "Show spans, errors, latency and cost over time."),
     "delete": ("leyden.cli.delete", "Delete rollouts with everything recorded of them."),
     "keys": ("leyden.cli.keys", "Create, list and revoke the keys of a server."),
     "info": ("leyden.cli.info", "Say which store this is and what it holds."),

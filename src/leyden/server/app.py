@@ -35,6 +35,7 @@ from leyden.server.routes import (
     findings,
     health,
     keys,
+    metrics,
     otlp,
     packs,
     resources,
@@ -48,7 +49,7 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, packs, health]
+ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, metrics, keys, packs, health]
 
 
 class Server:

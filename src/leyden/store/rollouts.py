@@ -488,7 +488,6 @@ def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
 
 def counts(tx: Tx, *, project: str) -> dict[str, int]:
     """Rows of this project: rollouts, attempts, spans."""
-    s = tables.span
     rollouts, attempts = tx.all(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.c.attempts), 0)).where(
             t.c.project == project
@@ -497,5 +496,5 @@ def counts(tx: Tx, *, project: str) -> dict[str, int]:
     return {
         "rollouts": rollouts,
         "attempts": int(attempts),
-        "spans": tx.first(sa.select(sa.func.count()).where(s.c.project == project))[0],
+        "spans": tx.first(sa.select(sa.func.count()).where(tables.span.c.project == project))[0],
     }
