@@ -1,0 +1,258 @@
+"""Full-text search: the spans that say what somebody looks for, newest first, with the words in their place.
+
+Owns: walking the index from the newest text down, narrowing by columns, checking each text itself, pages without repeats.
+Promises: the work of one call is bounded, however common the words and however narrow the filters; `complete` says when it stopped
+before the page was full, and `cursor` goes on from there. A project sees its own texts alone.
+Refuses to know: how texts get into the index (`indexing.py`), what a query means (`ingest/wanted.py`).
+
+A text that many spans say belongs to the first of each rollout (per kind, agent, tool, model and status): that one is found. A span that
+says the words in several texts is found once, at its newest text.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from leyden.errors import BadInput
+from leyden.ingest.wanted import Piece, Wanted, parse
+from leyden.store import fulltext, scores, tables
+from leyden.store.engine import Tx
+from leyden.store.indexing import forget, hash_of, index, texts_of
+from leyden.store.spans import SUMMARY_COLUMNS
+from leyden.types import SpanSummary
+
+__all__ = ["Found", "Hit", "Narrow", "Place", "RolloutPlace", "find", "forget", "index"]
+
+m = tables.message
+h = tables.message_hit
+s = tables.span
+t = tables.rollout
+
+MOST = 200  # spans of one page
+SNIPPETS = 3  # of one span
+# One call looks at no more hits than this, and reads no more spans to check what they say.
+LOOKED_AT, READ = 50_000, 2000
+_TEXTS_AT_ONCE = (256, 2048)
+_HITS_AT_ONCE = 500
+_READ_AT_ONCE = 200
+
+
+class Narrow(NamedTuple):
+    """Which spans may be found. Times are unix seconds of the span's start, `until` exclusive; rewards are the rollout's last."""
+
+    since: float | None = None
+    until: float | None = None
+    agent: str | None = None
+    model: str | None = None
+    tool: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    mode: str | None = None
+    rollout_id: str | None = None
+    min_reward: float | None = None
+    max_reward: float | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """As SQL on `span` joined with its `rollout`."""
+        found: list[sa.ColumnElement[bool]] = [
+            s.c[name] == value
+            for name in ("agent", "model", "tool", "kind", "status", "rollout_id")
+            if (value := getattr(self, name)) is not None
+        ]
+        if self.since is not None:
+            found.append(s.c.start_ns >= _nanoseconds(self.since))
+        if self.until is not None:
+            found.append(s.c.start_ns < _nanoseconds(self.until))
+        if self.mode is not None:
+            found.append(t.c.mode == self.mode)
+        if self.min_reward is not None:
+            found.append(_reward() >= self.min_reward)
+        if self.max_reward is not None:
+            found.append(_reward() <= self.max_reward)
+        return found
+
+
+def _nanoseconds(seconds: float) -> int:
+    return max(-(2**63), min(2**63 - 1, round(seconds * 1e9)))
+
+
+def _reward() -> sa.ScalarSelect[Any]:
+    c = tables.score.c
+    last = sa.select(c.value).where(c.rollout_id == t.c.rollout_id, c.is_primary == 1)
+    return last.order_by(c.id.desc()).limit(1).correlate(t).scalar_subquery()
+
+
+class Place(NamedTuple):
+    """How far a search has come: every hit before it, from the newest, was looked at."""
+
+    message: int = 2**62
+    span_row: int = 2**62
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "Place":
+        """The place that a cursor names. Raises BadInput."""
+        if not cursor:
+            return cls()
+        numbers = cursor.split("-")
+        if len(numbers) != 2 or not all(n.isascii() and n.isdigit() and len(n) < 20 for n in numbers):
+            raise BadInput(f"{cursor!r} is no cursor of a search", hint="send the cursor of the page before, or none")
+        return cls(*(min(int(n), 2**62) for n in numbers))
+
+    def __str__(self) -> str:
+        return f"{self.message}-{self.span_row}"
+
+
+class RolloutPlace(NamedTuple):
+    """The rollout of a span that was found."""
+
+    rollout_id: str
+    status: str
+    mode: str | None
+    start_time: float
+    reward: float | None
+
+
+class Hit(NamedTuple):
+    """A span that says it, and where: the parts of its texts that hold what was looked for."""
+
+    span: SpanSummary
+    rollout: RolloutPlace
+    snippets: list[list[Piece]]
+
+
+class Found(NamedTuple):
+    """A page. cursor: where the next begins, None at the end. complete: False when the call stopped before the page was full."""
+
+    hits: list[Hit]
+    cursor: str | None
+    complete: bool
+
+
+def find(
+    tx: Tx,
+    query: str,
+    *,
+    project: str,
+    where: Sequence[sa.ColumnElement[bool]] = (),
+    limit: int = 20,
+    cursor: str | None = None,
+) -> Found:
+    """Spans that say what `query` asks for, those with the newest texts first.
+
+    where: conditions on columns of `span` and `rollout`. Raises BadInput for a query without a word, a limit that is none, a
+    cursor that is none.
+    """
+    if not 1 <= limit <= MOST:
+        raise BadInput(f"limit {limit} is not between 1 and {MOST}")
+    wanted = parse(query)
+    search = _Search(tx, wanted, project, where)
+    said: list[_Saying] = []
+    for place, saying in search.walk(Place.read(cursor)):
+        if saying is not None:
+            said.append(saying)
+        if len(said) == limit or search.is_spent:
+            return Found(_hits(tx, wanted, said), str(place), complete=len(said) == limit)
+    return Found(_hits(tx, wanted, said), None, complete=True)
+
+
+class _Saying(NamedTuple):
+    span_row: int
+    texts: list[str]  # the newest first
+
+
+class _Search:
+    """One walk down the index, and what it has cost."""
+
+    def __init__(self, tx: Tx, wanted: Wanted, project: str, where: Sequence[sa.ColumnElement[bool]]) -> None:
+        self._tx, self._wanted, self._project, self._where = tx, wanted, project, where
+        self._looked_at = self._read = 0
+
+    @property
+    def is_spent(self) -> bool:
+        return self._looked_at >= LOOKED_AT or self._read >= READ
+
+    def walk(self, start: Place) -> Iterator[tuple[Place, _Saying | None]]:
+        """Each place that says it, in order; None for how far it got without one."""
+        size = 20
+        for pairs, end in self._candidates(start):
+            rollouts = self._narrowed(pairs)
+            left = [pair for pair in pairs if pair.span_row in rollouts]
+            while left:
+                some, left = left[:size], left[size:]
+                said = self._checked(some, rollouts)
+                yield from ((place, said[place]) for place in some if place in said)
+                yield some[-1], None
+                size = min(2 * size, _READ_AT_ONCE)
+            yield end, None
+
+    def _candidates(self, at: Place) -> Iterator[tuple[list[Place], Place]]:
+        """Who says a text with all the words, and the place after which the next go on."""
+        newest, most = at.message, _TEXTS_AT_ONCE[0]
+        while ids := fulltext.matching(
+            self._tx, self._wanted, project=self._project, newest=newest, most=most
+        ):
+            self._looked_at += len(ids)
+            while True:
+                pairs = self._hits(ids, at)
+                self._looked_at += len(pairs)
+                more = len(pairs) == _HITS_AT_ONCE
+                at = pairs[-1] if more else Place(ids[-1], 0)
+                yield pairs, at
+                if not more:
+                    break
+            newest, most = ids[-1] - 1, _TEXTS_AT_ONCE[1]
+
+    def _hits(self, ids: list[int], at: Place) -> list[Place]:
+        before = sa.or_(h.c.message_id < at.message, h.c.span_row < at.span_row)
+        select = sa.select(h.c.message_id, h.c.span_row).where(h.c.message_id.in_(_literal(ids)), before)
+        newest_first = select.order_by(h.c.message_id.desc(), h.c.span_row.desc())
+        return [Place(*row) for row in self._tx.all(newest_first.limit(_HITS_AT_ONCE))]
+
+    def _narrowed(self, pairs: list[Place]) -> dict[int, str]:
+        """The spans that fit the filters, with their rollouts."""
+        if not pairs:
+            return {}
+        rows = sorted({pair.span_row for pair in pairs})
+        select = sa.select(s.c.id, s.c.rollout_id).join(t, t.c.rollout_id == s.c.rollout_id)
+        fits = select.where(s.c.id.in_(_literal(rows)), s.c.project == self._project, *self._where)
+        return dict(row._tuple() for row in self._tx.all(fits))
+
+    def _checked(self, places: list[Place], rollouts: dict[int, str]) -> dict[Place, _Saying]:
+        """Those whose texts really say it, each span at its newest such text."""
+        rows = sorted({place.span_row for place in places})
+        self._read += len(rows)
+        numbers: dict[int, dict[bytes, int]] = {}
+        known = sa.select(h.c.span_row, m.c.hash, h.c.message_id).join(m, m.c.id == h.c.message_id)
+        for row, digest, id_ in self._tx.all(known.where(h.c.span_row.in_(_literal(rows)))):
+            numbers.setdefault(row, {})[digest] = id_
+        said: dict[int, dict[int, str]] = {}
+        for row, texts in texts_of(self._tx, [(row, rollouts[row]) for row in rows]).items():
+            by_number = {numbers.get(row, {}).get(hash_of(text, project=self._project)): text for text in texts}
+            said[row] = {id_: text for id_, text in by_number.items() if id_ is not None and self._wanted.holds(text)}
+        return {
+            place: _Saying(place.span_row, [text for _, text in sorted(found.items(), reverse=True)])
+            for place in places
+            if (found := said.get(place.span_row)) and max(found) == place.message
+        }
+
+
+def _literal(ids: Sequence[int]) -> Any:
+    # Numbers of our own, written into the text: both drivers are slow with hundreds of parameters.
+    return sa.bindparam(None, list(ids), expanding=True, literal_execute=True, type_=sa.BigInteger)
+
+
+def _hits(tx: Tx, wanted: Wanted, said: Sequence[_Saying]) -> list[Hit]:
+    if not said:
+        return []
+    columns = [s.c.id, t.c.status.label("outcome"), t.c.mode, t.c.start_time, *SUMMARY_COLUMNS]
+    rows = sa.select(*columns).join(t, t.c.rollout_id == s.c.rollout_id)
+    spans = {row[0]: row for row in tx.all(rows.where(s.c.id.in_(_literal([one.span_row for one in said]))))}
+    rewards = scores.rewards(tx, sorted({row.rollout_id for row in spans.values()}))
+    found: list[Hit] = []
+    for one in said:
+        id_, status, mode, start_time, *summary = spans[one.span_row]
+        span = SpanSummary(*summary)
+        place = RolloutPlace(span.rollout_id, status, mode, start_time, rewards.get(span.rollout_id))
+        found.append(Hit(span, place, [wanted.snippet(text) for text in one.texts[:SNIPPETS]]))
+    return found
