@@ -48,7 +48,16 @@ _SHAPES = {
     "object": {"chat.completion", "response", "message", "list"},
     "finish_reason": {"stop", "tool_calls", "tool_call", "length", "end_turn", "tool_use"},
 }  # fmt: skip
-_UNSAID = {"usage", "token_usage", "logprobs", "embedding", "token_ids", "signature", "encrypted_content", "mime_type"}
+_UNSAID = {
+    "usage",
+    "token_usage",
+    "logprobs",
+    "embedding",
+    "token_ids",
+    "signature",
+    "encrypted_content",
+    "mime_type",
+}
 _MADE_UP = re.compile(r"(?:call|toolu|chatcmpl|cmpl|msg|fc|rs|resp|run|lc_run)[-_]+[\w-]{8,}")
 _MESSAGE_KEYS = {"role", "content", "parts", "type"}
 _BYTES = re.compile(r"[A-Za-z0-9+/=_-]{1000}")
@@ -124,7 +133,11 @@ class _Found:
             loose.append(repr(value))
 
     def _gather_string(self, key: str, value: str, loose: list[str], depth: int) -> None:
-        if key in _UNSAID or value in _SHAPES.get(key, ()) or (key.endswith("id") and _MADE_UP.fullmatch(value)):
+        if (
+            key in _UNSAID
+            or value in _SHAPES.get(key, ())
+            or (key.endswith("id") and _MADE_UP.fullmatch(value))
+        ):
             return
         inner = _inner(value) if depth < _DEEPEST else None
         if inner is not None:
@@ -136,7 +149,9 @@ class _Found:
 
     def add(self, text: str) -> None:
         text = text.strip()
-        if len(text) < _SHORTEST or (len(text) >= 1000 and _BYTES.match(text, text.find(",") + 1 if text[:5] == "data:" else 0)):
+        if len(text) < _SHORTEST or (
+            len(text) >= 1000 and _BYTES.match(text, text.find(",") + 1 if text[:5] == "data:" else 0)
+        ):
             return
         if len(text) <= PIECE_CHARS:
             self._keep(text)

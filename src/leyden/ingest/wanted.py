@@ -12,6 +12,7 @@ Case and diacritics do not matter. What parts words in a text (`words.py`) parts
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from leyden.errors import BadInput
@@ -23,6 +24,8 @@ SHORTEST_PREFIX = 2
 SNIPPET_CHARS = 240
 _BEFORE = 60  # characters shown before the first match
 _LOOKED_AT = 64  # matches compared to find the part of a long text that shows most
+_PART_CHARS = 1000  # a long text is looked through in parts of about that
+_WORD_CHARS = 100  # no word that is worth keeping whole is longer
 
 _TOKEN = re.compile(r'(-?)"([^"]*)(?:"|$)(\*?)|(\S+)')
 _SPACES = re.compile(r"\s+")
@@ -77,24 +80,40 @@ class Wanted(NamedTuple):
         return list(_pieces(shown, [place for place, _ in self._places(shown)]))
 
     def _window(self, text: str) -> tuple[int, int]:
+        """From where to where a snippet goes."""
         if len(text) <= SNIPPET_CHARS:
             return 0, len(text)
-        first: list[tuple[tuple[int, int], Term]] = []
-        for found in self._places(text):
-            first.append(found)
-            if len(first) == _LOOKED_AT:
-                break
+        offset, part = self._best_part(text)
+        first = list(islice(self._places(part), _LOOKED_AT))
         starts = [start for (start, _), _ in first] or [0]
         reach = SNIPPET_CHARS - _BEFORE
-        best = max(starts, key=lambda s: len({term for (a, b), term in first if a >= s and b <= s + reach}))
+        best = offset + max(
+            starts, key=lambda s: len({term for (a, b), term in first if a >= s and b <= s + reach})
+        )
         start = max(0, best - _BEFORE)
         if start:  # at a word's beginning
-            start = next((m.end() for m in _SPACES.finditer(text, start, best)), best)
+            start = next((space.end() for space in _SPACES.finditer(text, start, best)), best)
         end = min(len(text), start + SNIPPET_CHARS)
         if end < len(text):
-            end = max(text.rfind(" ", best + 1, end), text.rfind("\n", best + 1, end), -1)
-            end = end if end > best + reach // 2 else min(len(text), start + SNIPPET_CHARS)
+            space = max(text.rfind(" ", best, end), text.rfind("\n", best, end))
+            end = space if space > best + reach // 2 else end
         return start, end
+
+    def _best_part(self, text: str) -> tuple[int, str]:
+        """The first part of a long text with the most terms in it, and where it begins.
+
+        Looking for words costs a microsecond each, normalising a whole part no more than that.
+        """
+        needles = {term.needle for clause in self.clauses for term in clause}
+        best, most = (0, text[:_PART_CHARS]), 0
+        for start, end in _parts(text):
+            said = f" {normalise(text[start:end])} "
+            held = sum(needle in said for needle in needles)
+            if held > most:
+                best, most = (start, text[start:end]), held
+                if held == len(self.clauses):
+                    break
+        return best
 
     def _places(self, text: str) -> Iterator[tuple[tuple[int, int], Term]]:
         """Where the terms stand, in order and never over one another."""
@@ -118,6 +137,15 @@ class Wanted(NamedTuple):
                     taken = len(term.words)
                     yield (ahead[0].start, ahead[taken - 1].end), term
             del ahead[:taken]
+
+
+def _parts(text: str) -> Iterator[tuple[int, int]]:
+    """Parts of a text that overlap by half, so that no phrase falls between two; cut between words where that can be had."""
+    for at in range(0, len(text), _PART_CHARS // 2):
+        space = _SPACES.search(text, at, at + _WORD_CHARS) if at else None
+        until = at + _PART_CHARS
+        last = _SPACES.search(text, until, until + _WORD_CHARS)
+        yield (space.end() if space else at), min(len(text), last.start() if last else until)
 
 
 def _pieces(text: str, places: Sequence[tuple[int, int]]) -> Iterator[Piece]:
@@ -173,11 +201,15 @@ def _terms(query: str) -> Iterator[tuple[bool, Term | None]]:
 def _checked(wanted: Wanted, query: str) -> Wanted:
     if not wanted.clauses:
         what = "only says what not to find" if wanted.without else "has no word to look for"
-        raise BadInput(f"The query {query!r} {what}", hint='write a word, a "phrase" or the beginning of a word*')
+        raise BadInput(
+            f"The query {query!r} {what}", hint='write a word, a "phrase" or the beginning of a word*'
+        )
     terms = [*(term for clause in wanted.clauses for term in clause), *wanted.without]
     if sum(len(term.words) for term in terms) > MOST_WORDS:
         raise BadInput(f"The query has more than {MOST_WORDS} words", hint="leave some of them out")
-    short = next((t for t in terms if t.prefix and len(t.words[-1]) < SHORTEST_PREFIX and t.words[-1].isascii()), None)
+    short = next(
+        (t for t in terms if t.prefix and len(t.words[-1]) < SHORTEST_PREFIX and t.words[-1].isascii()), None
+    )
     if short is not None:
         raise BadInput(
             f"{short.words[-1]}* would find nearly every text", hint="give the first two letters or more"

@@ -39,6 +39,7 @@ from leyden.server.routes import (
     rollouts,
     runs,
     scores,
+    search,
     spans,
     workers,
 )
@@ -46,7 +47,7 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, health]
+ROUTERS = [rollouts, spans, resources, workers, runs, findings, search, scores, keys, health]
 
 
 class Server:

@@ -1,4 +1,4 @@
-"""What happens without a request: the watchdog and the copying of SQLite's write-ahead log.
+"""What happens without a request: the watchdog, the search index, and the copying of SQLite's write-ahead log.
 
 Each job is a plain function of the context, run in one background thread; one that fails is logged and tried again.
 """
@@ -10,11 +10,14 @@ from collections.abc import Callable
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
-from leyden.store import attempts
+from leyden.store import attempts, indexing
 
 log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
+INDEX_S = 0.25
+_INDEX_SOME = 100
+_YIELD_S, _YIELDS = 0.02, 10
 
 
 def watch(context: Context) -> int:
@@ -30,6 +33,35 @@ def watch(context: Context) -> int:
     )
 
 
+def index_texts(context: Context, stop: threading.Event) -> int:
+    """Index what packed rollouts say, until nothing is left or `stop` is set; how many rollouts.
+
+    Gives way to every other write, at most a fifth of a second for each of its own: under full load the index falls behind, and
+    catches up afterwards.
+    """
+    store, done = context.store, 0
+
+    def pause() -> bool:
+        for _ in range(_YIELDS):
+            if not store.writer.pending or stop.wait(_YIELD_S):
+                break
+        return not stop.is_set()
+
+    while not stop.is_set():
+        with store.database.read() as tx:
+            todo = indexing.pending(tx, limit=_INDEX_SOME)
+            sweep = not todo and indexing.needs_sweep(tx)
+        if sweep:
+            indexing.sweep(store, pause=pause)
+        for rollout in todo:
+            if not indexing.index_rollout(store, rollout, pause=pause):
+                return done
+            done += 1
+        if len(todo) < _INDEX_SOME:
+            break
+    return done
+
+
 class Jobs:
     """The background threads of one server; `stop` waits for a job in progress to end."""
 
@@ -38,6 +70,7 @@ class Jobs:
         self._stop = threading.Event()
         plan: list[tuple[str, float, Callable[[], object]]] = [
             ("leyden-watchdog", context.settings.watchdog_s, lambda: watch(context)),
+            ("leyden-index", INDEX_S, lambda: index_texts(context, self._stop)),
             ("leyden-checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
         ]
         self._threads = [

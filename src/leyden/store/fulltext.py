@@ -69,7 +69,9 @@ def _tsquery(wanted: Wanted, also: str) -> str:
         return " & ".join([*words[:-1], words[-1] + (":*" if one.prefix else "")])
 
     clauses = ["(" + " | ".join(f"({term(t)})" for t in clause) + ")" for clause in wanted.clauses]
-    return " & ".join([*clauses, f"'{also}'", *(f"!({term(t)})" for t in wanted.without if len(t.words) == 1)])
+    return " & ".join(
+        [*clauses, f"'{also}'", *(f"!({term(t)})" for t in wanted.without if len(t.words) == 1)]
+    )
 
 
 def remove(tx: Tx, ids: Sequence[int]) -> bool:
@@ -100,7 +102,11 @@ def take_out(tx: Tx, texts: Sequence[tuple[int, str]]) -> None:
 
 def clear(tx: Tx) -> None:
     """Forget every text."""
-    tx.driver("INSERT INTO message_index(message_index) VALUES ('delete-all')" if tx.is_sqlite else "DELETE FROM message_index")
+    tx.driver(
+        "INSERT INTO message_index(message_index) VALUES ('delete-all')"
+        if tx.is_sqlite
+        else "DELETE FROM message_index"
+    )
 
 
 def tidy(tx: Tx, *, pages: int) -> bool:

@@ -65,7 +65,9 @@ class Todo(NamedTuple):
 
 def hash_of(text: str, *, project: str) -> bytes:
     """What stands for a text of a project. The first byte is never that of a tombstone."""
-    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=HASH_BYTES, key=_key(project)).digest()
+    digest = hashlib.blake2b(
+        text.encode("utf-8", "replace"), digest_size=HASH_BYTES, key=_key(project)
+    ).digest()
     return bytes([digest[0] | 0x80]) + digest[1:]
 
 
@@ -106,7 +108,9 @@ def index_rollout(store: Store, todo: Todo, *, pause: Pause = lambda: True) -> b
     with store.database.read() as tx:
         packs = tx.all(sa.select(k.c.id, k.c.texts_by).where(k.c.rollout_id == todo.rollout_id))
         spans = _spans(tx, todo.rollout_id)
-    if any(0 < by < texts.RULES_VERSION for _, by in packs) and not _forget_all(store, [r[0] for r in spans], pause):
+    if any(0 < by < texts.RULES_VERSION for _, by in packs) and not _forget_all(
+        store, [r[0] for r in spans], pause
+    ):
         return False
     for said in _slices(store, spans, project=todo.project):
         if not pause():
@@ -127,7 +131,11 @@ _Row = tuple[int, str, tuple[str | None, ...]]
 def _spans(tx: Tx, rollout_id: str) -> list[_Row]:
     """Of each span: its number, its attempt, and what a search can be narrowed to."""
     columns = [s.c.id, s.c.attempt_id, s.c.kind, s.c.agent, s.c.tool, s.c.model, s.c.status]
-    rows = tx.all(sa.select(*columns).where(s.c.rollout_id == rollout_id).order_by(s.c.attempt_id, s.c.sequence_id, s.c.id))
+    rows = tx.all(
+        sa.select(*columns)
+        .where(s.c.rollout_id == rollout_id)
+        .order_by(s.c.attempt_id, s.c.sequence_id, s.c.id)
+    )
     return [(row[0], rollout_id, tuple(row[2:])) for row in rows]
 
 
@@ -173,7 +181,10 @@ def _known(tx: Tx, spans: Sequence[_Row]) -> dict[bytes, set[tuple[str | None, .
 
 def payloads_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, tuple[bytes, str]]:
     """The payloads of spans, given as (`span.id`, rollout)."""
-    return {row[0]: row[1:] for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], [id_ for id_, _ in rows])}
+    return {
+        row[0]: row[1:]
+        for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], [id_ for id_, _ in rows])
+    }
 
 
 def _texts_of(tx: Tx, spans: Sequence[_Row]) -> dict[int, list[str]]:
@@ -190,7 +201,9 @@ def texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
 
 def index(tx: Tx, said: Sequence[Said], *, project: str) -> None:
     """Index one slice. Spans deleted meanwhile are left out; what is indexed already stays as it is."""
-    alive = {row[0] for row in tx.rows_by_id([s.c.id], sorted({row for one in said for row in one.span_rows}))}
+    alive = {
+        row[0] for row in tx.rows_by_id([s.c.id], sorted({row for one in said for row in one.span_rows}))
+    }
     said = [one for one in said if one.words and not alive.isdisjoint(one.span_rows)]
     if not said:
         return

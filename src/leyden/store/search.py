@@ -31,8 +31,8 @@ t = tables.rollout
 
 MOST = 200  # spans of one page
 SNIPPETS = 3  # of one span
-# One call looks at no more hits than this, and reads no more spans to check what they say.
-LOOKED_AT, READ = 50_000, 2000
+# One call looks at no more hits than this, and reads no more spans or characters to check what they say.
+LOOKED_AT, READ, READ_CHARS = 50_000, 2000, 6 * 2**20
 _TEXTS_AT_ONCE = (256, 2048)
 _HITS_AT_ONCE = 500
 _READ_AT_ONCE = 200
@@ -96,7 +96,9 @@ class Place(NamedTuple):
             return cls()
         numbers = cursor.split("-")
         if len(numbers) != 2 or not all(n.isascii() and n.isdigit() and len(n) < 20 for n in numbers):
-            raise BadInput(f"{cursor!r} is no cursor of a search", hint="send the cursor of the page before, or none")
+            raise BadInput(
+                f"{cursor!r} is no cursor of a search", hint="send the cursor of the page before, or none"
+            )
         return cls(*(min(int(n), 2**62) for n in numbers))
 
     def __str__(self) -> str:
@@ -166,11 +168,11 @@ class _Search:
 
     def __init__(self, tx: Tx, wanted: Wanted, project: str, where: Sequence[sa.ColumnElement[bool]]) -> None:
         self._tx, self._wanted, self._project, self._where = tx, wanted, project, where
-        self._looked_at = self._read = 0
+        self._looked_at = self._read = self._chars = 0
 
     @property
     def is_spent(self) -> bool:
-        return self._looked_at >= LOOKED_AT or self._read >= READ
+        return self._looked_at >= LOOKED_AT or self._read >= READ or self._chars >= READ_CHARS
 
     def walk(self, start: Place) -> Iterator[tuple[Place, _Saying | None]]:
         """Each place that says it, in order; None for how far it got without one."""
@@ -228,8 +230,13 @@ class _Search:
             numbers.setdefault(row, {})[digest] = id_
         said: dict[int, dict[int, str]] = {}
         for row, texts in texts_of(self._tx, [(row, rollouts[row]) for row in rows]).items():
-            by_number = {numbers.get(row, {}).get(hash_of(text, project=self._project)): text for text in texts}
-            said[row] = {id_: text for id_, text in by_number.items() if id_ is not None and self._wanted.holds(text)}
+            self._chars += sum(map(len, texts))
+            by_number = {
+                numbers.get(row, {}).get(hash_of(text, project=self._project)): text for text in texts
+            }
+            said[row] = {
+                id_: text for id_, text in by_number.items() if id_ is not None and self._wanted.holds(text)
+            }
         return {
             place: _Saying(place.span_row, [text for _, text in sorted(found.items(), reverse=True)])
             for place in places
