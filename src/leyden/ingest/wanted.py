@@ -47,9 +47,8 @@ class Term(NamedTuple):
         found = words[at : at + len(self.words)]
         if len(found) < len(self.words):
             return False
-        *first, last = self.words
-        same = all(word.word == want for word, want in zip(found, first, strict=False))
-        return same and (found[-1].word.startswith(last) if self.prefix else found[-1].word == last)
+        said, last = [word.word for word in found], self.words[-1]
+        return tuple(said[:-1]) == self.words[:-1] and (said[-1].startswith(last) if self.prefix else said[-1] == last)
 
 
 class Piece(NamedTuple):

@@ -24,7 +24,7 @@ _DROPPED = re.compile(
     "\u3099\u309a\ufe00-\ufe0f\ufe20-\ufe2f\u00ad\u200b-\u200d\u2060\ufeff]"
 )
 _CHUNK = re.compile(r"\S+")
-_TOO_LONG = re.compile(r"\S{%d,}" % (LONGEST + 1))
+_TOO_LONG = re.compile(rf"\S{{{LONGEST + 1},}}")
 
 
 class Word(NamedTuple):
@@ -51,6 +51,8 @@ def _fold(char: str) -> str:
 
 def _fold_plain(char: str) -> str:
     code = ord(char)
+    if _DROPPED.match(char):
+        return ""
     if any(low <= code <= high for low, high in _ALONE):
         # Kana are normalised whole: taken apart, a sound mark would be lost.
         return f" {char} " if unicodedata.category(char)[0] in "LMN" else " "

@@ -292,7 +292,8 @@ def sweep(store: Store, *, pause: Pause = lambda: True) -> int:
         for some in _chunks(dead, SLICE_TEXTS):
             if not pause():
                 return swept
-            store.writer.run(lambda tx, some=some: _dig_out(tx, [(id_, words[id_]) for id_ in some]))
+            graves = [(id_, words[id_]) for id_ in some]
+            store.writer.run(lambda tx, graves=graves: _dig_out(tx, graves))
             swept += len(some)
 
 

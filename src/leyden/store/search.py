@@ -74,7 +74,7 @@ class Narrow(NamedTuple):
 
 
 def _nanoseconds(seconds: float) -> int:
-    return max(-(2**63), min(2**63 - 1, round(seconds * 1e9)))
+    return round(max(-9e9, min(9e9, seconds)) * 1e9)  # times of spans fit into 64 bits
 
 
 def _reward() -> sa.ScalarSelect[Any]:
@@ -218,7 +218,7 @@ class _Search:
         rows = sorted({pair.span_row for pair in pairs})
         select = sa.select(s.c.id, s.c.rollout_id).join(t, t.c.rollout_id == s.c.rollout_id)
         fits = select.where(s.c.id.in_(_literal(rows)), s.c.project == self._project, *self._where)
-        return dict(row._tuple() for row in self._tx.all(fits))
+        return {row[0]: row[1] for row in self._tx.all(fits)}
 
     def _checked(self, places: list[Place], rollouts: dict[int, str]) -> dict[Place, _Saying]:
         """Those whose texts really say it, each span at its newest such text."""
@@ -258,7 +258,7 @@ def _hits(tx: Tx, wanted: Wanted, said: Sequence[_Saying]) -> list[Hit]:
     rewards = scores.rewards(tx, sorted({row.rollout_id for row in spans.values()}))
     found: list[Hit] = []
     for one in said:
-        id_, status, mode, start_time, *summary = spans[one.span_row]
+        status, mode, start_time, *summary = spans[one.span_row][1:]
         span = SpanSummary(*summary)
         place = RolloutPlace(span.rollout_id, status, mode, start_time, rewards.get(span.rollout_id))
         found.append(Hit(span, place, [wanted.snippet(text) for text in one.texts[:SNIPPETS]]))
