@@ -1,6 +1,7 @@
 """Full-text search over HTTP, through the client."""
 
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,9 @@ from cli.runs import run, span
 from leyden.errors import BadInput, LeydenError
 from leyden.sdk.client import Client
 from leyden.server.app import create_app
+from leyden.server.jobs import index_texts
 from leyden.settings import Settings
+from store.conftest import pack_all
 
 
 def chat(rollout_id: str, number: int, said: str, **over: Any) -> dict[str, Any]:
@@ -22,22 +25,17 @@ def chat(rollout_id: str, number: int, said: str, **over: Any) -> dict[str, Any]
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Client]:
     """A client of a server that has indexed two finished runs."""
-    with Client(app=create_app(settings)) as client:
+    app = create_app(settings)
+    with Client(app=app) as client:
         client.import_runs(
             [
                 run("ro-1", chat("ro-1", 1, "the connection was refused"), reward=1.0),
                 run("ro-2", chat("ro-2", 2, "connection <b>refused</b>", **{"gen_ai.agent.name": "other"}), reward=0.0),
             ]
         )
-        wait_for_index(client)
+        pack_all(app.context.store)
+        index_texts(app.context, threading.Event())
         yield client
-
-
-def wait_for_index(client: Client) -> None:
-    """Index now what the background job would index within moments."""
-    from leyden.server.jobs import index_texts
-
-    index_texts(client.wire.app.context)
 
 
 def test_a_search_finds_spans_with_their_rollouts_and_snippets(client: Client) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from leyden.errors import LeydenError
+from leyden.errors import LeydenError, StoreBusy, StoreError, StoreFull
 from leyden.server.context import Context
 from leyden.store import attempts, indexing
 
@@ -54,8 +54,14 @@ def index_texts(context: Context, stop: threading.Event) -> int:
         if sweep:
             indexing.sweep(store, pause=pause)
         for rollout in todo:
-            if not indexing.index_rollout(store, rollout, pause=pause):
-                return done
+            try:
+                if not indexing.index_rollout(store, rollout, pause=pause):
+                    return done
+            except (StoreBusy, StoreFull):
+                raise
+            except StoreError as error:
+                log.warning("rollout %s cannot be searched: %s", rollout.rollout_id, error)
+                indexing.give_up(store, rollout)
             done += 1
         if len(todo) < _INDEX_SOME:
             break

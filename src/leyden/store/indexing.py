@@ -21,6 +21,7 @@ from typing import NamedTuple
 import orjson
 import sqlalchemy as sa
 
+from leyden.errors import StoreBusy, StoreError
 from leyden.ingest import texts
 from leyden.ingest.payload import spans_json
 from leyden.ingest.words import normalise
@@ -120,6 +121,13 @@ def index_rollout(store: Store, todo: Todo, *, pause: Pause = lambda: True) -> b
     return True
 
 
+def give_up(store: Store, todo: Todo) -> None:
+    """Count a rollout whose payloads cannot be read as indexed: it would be tried for ever."""
+    with store.database.read() as tx:
+        packs = tx.all(sa.select(k.c.id).where(k.c.rollout_id == todo.rollout_id))
+    store.writer.run(lambda tx: _mark(tx, [row[0] for row in packs]))
+
+
 def _mark(tx: Tx, packs: list[int]) -> None:
     # By id: a pack made meanwhile, with spans that came late, is not indexed yet.
     tx.run(sa.update(k).where(k.c.id.in_(packs)).values(texts_by=texts.RULES_VERSION))
@@ -192,11 +200,30 @@ def _texts_of(tx: Tx, spans: Sequence[_Row]) -> dict[int, list[str]]:
 
 
 def texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
-    """What spans say, given as (`span.id`, rollout); without those whose payload is gone."""
+    """What spans say, given as (`span.id`, rollout); without those whose payload is gone.
+
+    Raises StoreError when a pack is damaged.
+    """
     payloads = payloads_of(tx, rows)
     known = [id_ for id_, _ in rows if id_ in payloads]
     rendered = spans_json((*payloads[id_], "", "", 0) for id_ in known)
     return {id_: texts.of_span(orjson.loads(text)) for id_, text in zip(known, rendered, strict=True)}
+
+
+def readable_texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
+    """The same, without the rollouts whose packs are damaged. Raises StoreBusy when a pack cannot be read now."""
+    try:
+        return texts_of(tx, rows)
+    except StoreBusy:
+        raise
+    except StoreError:
+        rollouts = {rollout_id for _, rollout_id in rows}
+        if len(rollouts) == 1:
+            return {}
+    found: dict[int, list[str]] = {}
+    for name in rollouts:
+        found |= readable_texts_of(tx, [row for row in rows if row[1] == name])
+    return found
 
 
 def index(tx: Tx, said: Sequence[Said], *, project: str) -> None:

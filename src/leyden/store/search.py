@@ -18,7 +18,7 @@ from leyden.errors import BadInput
 from leyden.ingest.wanted import Piece, Wanted, parse
 from leyden.store import fulltext, scores, tables
 from leyden.store.engine import Tx
-from leyden.store.indexing import forget, hash_of, index, texts_of
+from leyden.store.indexing import forget, hash_of, index, readable_texts_of
 from leyden.store.spans import SUMMARY_COLUMNS
 from leyden.types import SpanSummary
 
@@ -229,7 +229,7 @@ class _Search:
         for row, digest, id_ in self._tx.all(known.where(h.c.span_row.in_(_literal(rows)))):
             numbers.setdefault(row, {})[digest] = id_
         said: dict[int, dict[int, str]] = {}
-        for row, texts in texts_of(self._tx, [(row, rollouts[row]) for row in rows]).items():
+        for row, texts in readable_texts_of(self._tx, [(row, rollouts[row]) for row in rows]).items():
             self._chars += sum(map(len, texts))
             by_number = {
                 numbers.get(row, {}).get(hash_of(text, project=self._project)): text for text in texts
