@@ -22,17 +22,32 @@ EVIL = "needle \x1b]0;owned\x07\x1b[31m[bold]red[/bold]\u202egnp.exe haystack"
 def searchable(stored: Callable[..., None], db: Path) -> None:
     """Two finished runs, indexed."""
     chat = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.agent.name": "desk"}
-    said = [{"role": "user", "parts": [{"type": "text", "content": "Is my refund approved? The flight was cancelled."}]}]
+    said = [
+        {
+            "role": "user",
+            "parts": [{"type": "text", "content": "Is my refund approved? The flight was cancelled."}],
+        }
+    ]
     stored(
-        run("ro-good1", span("ro-good1", "a1", name="chat", attributes=chat | {"gen_ai.input.messages": json.dumps(said)}), reward=1.0),
-        run("ro-bad22", failed_tool("ro-bad22", "b1"), span("ro-bad22", "b2", attributes={"page": EVIL}), status="failed"),
+        run(
+            "ro-good1",
+            span(
+                "ro-good1", "a1", name="chat", attributes=chat | {"gen_ai.input.messages": json.dumps(said)}
+            ),
+            reward=1.0,
+        ),
+        run(
+            "ro-bad22",
+            failed_tool("ro-bad22", "b1"),
+            span("ro-bad22", "b2", attributes={"page": EVIL}),
+            status="failed",
+        ),
     )
     store = open_store(Settings(db=str(db)))
     pack_all(store)
     with store.database.read() as tx:
         todo = indexing.pending(tx, limit=10)
-    for one in todo:
-        indexing.index_rollout(store, one)
+    assert indexing.index_rollouts(store, todo)
     store.close()
 
 

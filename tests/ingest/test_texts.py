@@ -10,7 +10,9 @@ from leyden.ingest.texts import PIECE_CHARS, SPAN_CHARS, collect, of_span
 
 
 def texts(**attributes: Any) -> list[str]:
-    return of_span({"attributes": attributes, "events": [], "status": {"status_code": "OK", "description": None}})
+    return of_span(
+        {"attributes": attributes, "events": [], "status": {"status_code": "OK", "description": None}}
+    )
 
 
 def message(role: str, content: str) -> dict[str, Any]:
@@ -23,7 +25,16 @@ def test_each_message_of_a_conversation_is_one_text() -> None:
 
 
 def test_the_arguments_of_a_tool_are_one_text_with_the_ids_and_amounts_in_it() -> None:
-    said = json.dumps({"order": {"id": "W1042"}, "amount": 1999, "price": 19.5, "seats": 2, "express": True, "tags": ["gift"]})
+    said = json.dumps(
+        {
+            "order": {"id": "W1042"},
+            "amount": 1999,
+            "price": 19.5,
+            "seats": 2,
+            "express": True,
+            "tags": ["gift"],
+        }
+    )
     assert texts(**{"gen_ai.tool.call.arguments": said}) == ["W1042\n1999\n19.5\ngift"]
 
 
@@ -60,14 +71,28 @@ def test_errors_and_events_are_texts() -> None:
     span = {
         "attributes": {},
         "status": {"status_code": "ERROR", "description": "no answer in 30 s"},
-        "events": [{"name": "exception", "attributes": {"exception.message": "connection refused", "exception.type": "OSError"}}],
+        "events": [
+            {
+                "name": "exception",
+                "attributes": {"exception.message": "connection refused", "exception.type": "OSError"},
+            }
+        ],
     }
     assert of_span(span) == ["no answer in 30 s", "connection refused"]
 
 
 def test_vectors_encoded_bytes_and_single_letters_are_no_texts() -> None:
     bytes_ = "iVBORw0KGgo" * 200
-    assert texts(v=[0.25] * 500, i=bytes_, u=f"data:image/png;base64,{bytes_}", x="x", j=json.dumps({"embedding": [1.5, 2.5]})) == []
+    assert (
+        texts(
+            v=[0.25] * 500,
+            i=bytes_,
+            u=f"data:image/png;base64,{bytes_}",
+            x="x",
+            j=json.dumps({"embedding": [1.5, 2.5]}),
+        )
+        == []
+    )
 
 
 def test_a_very_long_text_is_cut_between_words() -> None:
@@ -84,7 +109,11 @@ def test_a_span_is_bounded_and_says_what_was_left_out() -> None:
 
 
 def test_odd_shapes_cost_nothing() -> None:
-    for span in ({}, {"attributes": None, "events": None, "status": None}, {"attributes": [], "events": [1, {}], "status": "x"}):
+    for span in (
+        {},
+        {"attributes": None, "events": None, "status": None},
+        {"attributes": [], "events": [1, {}], "status": "x"},
+    ):
         assert of_span(span) == []
     assert texts(a="{not json", b="[1, 2", c="  [ ") == ["{not json", "[1, 2"]
 

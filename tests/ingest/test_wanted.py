@@ -35,7 +35,10 @@ def test_a_query_does_not_find_what_it_does_not_say(query: str) -> None:
     assert not parse(query).holds(TEXT)
 
 
-@pytest.mark.parametrize("query", ["", "   ", "-refund", '-"was refused" -x', '"', "* - !", '""', "OR", "a*", "x" * 2000, "word " * 100])
+@pytest.mark.parametrize(
+    "query",
+    ["", "   ", "-refund", '-"was refused" -x', '"', "* - !", '""', "OR", "a*", "x" * 2000, "word " * 100],
+)
 def test_a_query_without_a_word_to_look_for_is_refused_with_what_to_do(query: str) -> None:
     with pytest.raises(BadInput) as refused:
         parse(query)
@@ -74,7 +77,9 @@ def test_a_snippet_of_a_long_text_is_short_and_shows_most_of_the_query() -> None
     assert found.endswith("…")
 
 
-WORDS = st.lists(st.sampled_from(["alpha", "Béta", "gamma_delta", "7", "日本", "ok."]), min_size=1, max_size=400)
+WORDS = st.lists(
+    st.sampled_from(["alpha", "Béta", "gamma_delta", "7", "日本", "ok."]), min_size=1, max_size=400
+)
 
 
 @given(WORDS, st.integers(0, 400), st.integers(1, 3))

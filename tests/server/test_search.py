@@ -18,7 +18,11 @@ from store.conftest import pack_all
 
 def chat(rollout_id: str, number: int, said: str, **over: Any) -> dict[str, Any]:
     message = [{"role": "user", "parts": [{"type": "text", "content": said}]}]
-    attributes = {"gen_ai.operation.name": "chat", "gen_ai.agent.name": "desk", "gen_ai.input.messages": json.dumps(message)}
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.agent.name": "desk",
+        "gen_ai.input.messages": json.dumps(message),
+    }
     return span(rollout_id, f"{number:016x}", name="chat", attributes=attributes | over)
 
 
@@ -30,7 +34,11 @@ def client(settings: Settings) -> Iterator[Client]:
         client.import_runs(
             [
                 run("ro-1", chat("ro-1", 1, "the connection was refused"), reward=1.0),
-                run("ro-2", chat("ro-2", 2, "connection <b>refused</b>", **{"gen_ai.agent.name": "other"}), reward=0.0),
+                run(
+                    "ro-2",
+                    chat("ro-2", 2, "connection <b>refused</b>", **{"gen_ai.agent.name": "other"}),
+                    reward=0.0,
+                ),
             ]
         )
         pack_all(app.context.store)
@@ -59,7 +67,13 @@ def test_filters_and_pages_combine(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"query": "-refused"}, {"query": ""}, {"query": "x", "cursor": "nonsense"}, {"query": "word", "agent": "\0", "limit": 999}]
+    "asked",
+    [
+        {"query": "-refused"},
+        {"query": ""},
+        {"query": "x", "cursor": "nonsense"},
+        {"query": "word", "agent": "\0", "limit": 999},
+    ],
 )
 def test_what_cannot_be_searched_is_refused_in_one_line(client: Client, asked: dict[str, Any]) -> None:
     with pytest.raises(LeydenError) as refused:

@@ -58,7 +58,14 @@ def _pack(tx: Any, rollout_id: str, project: str) -> None:
     tx.run(sa.delete(tables.pack).where(tables.pack.c.rollout_id == rollout_id))
     tx.run(
         sa.insert(tables.pack).values(
-            project=project, rollout_id=rollout_id, part=0, spans=1, raw_bytes=1, packed_bytes=1, create_time=NOW, directory=b""
+            project=project,
+            rollout_id=rollout_id,
+            part=0,
+            spans=1,
+            raw_bytes=1,
+            packed_bytes=1,
+            create_time=NOW,
+            directory=b"",
         )
     )
 
@@ -67,14 +74,17 @@ def index(store: Store) -> int:
     """What the job does."""
     with store.database.read() as tx:
         todo = indexing.pending(tx, limit=10_000)
-    for one in todo:
-        assert indexing.index_rollout(store, one)
+    assert indexing.index_rollouts(store, todo)
     return len(todo)
 
 
-def find(store: Store, query: str, *, project: str = P, limit: int = 50, cursor: str | None = None, **narrow: Any) -> Found:
+def find(
+    store: Store, query: str, *, project: str = P, limit: int = 50, cursor: str | None = None, **narrow: Any
+) -> Found:
     with store.database.read() as tx:
-        return search.find(tx, query, project=project, where=Narrow(**narrow).conditions(), limit=limit, cursor=cursor)
+        return search.find(
+            tx, query, project=project, where=Narrow(**narrow).conditions(), limit=limit, cursor=cursor
+        )
 
 
 def ids(found: Found) -> list[str]:
@@ -83,14 +93,20 @@ def ids(found: Found) -> list[str]:
 
 def counts(store: Store) -> tuple[int, int]:
     with store.database.read() as tx:
-        return tuple(tx.first(sa.select(sa.func.count()).select_from(t))[0] for t in (tables.message, tables.message_hit))  # pyright: ignore[reportReturnType]
+        return tuple(
+            tx.first(sa.select(sa.func.count()).select_from(t))[0]
+            for t in (tables.message, tables.message_hit)
+        )  # pyright: ignore[reportReturnType]
 
 
 def forget_all(store: Store, rollout_id: str) -> None:
     """Delete the spans of a rollout as deleting does."""
 
     def change(tx: Any) -> None:
-        rows = [row[0] for row in tx.all(sa.select(tables.span.c.id).where(tables.span.c.rollout_id == rollout_id))]
+        rows = [
+            row[0]
+            for row in tx.all(sa.select(tables.span.c.id).where(tables.span.c.rollout_id == rollout_id))
+        ]
         search.forget(tx, rows)
         rollouts.delete(tx, rollout_id, project=P)
 
@@ -103,7 +119,11 @@ def forget_all(store: Store, rollout_id: str) -> None:
 @pytest.fixture
 def desk(store: Store) -> Store:
     """Three rollouts that say something."""
-    add(store, saying("ro-a", 1, "The connection to db_main was refused", "unrelated"), saying("ro-a", 2, "Zürich café 日本語 ✅"))
+    add(
+        store,
+        saying("ro-a", 1, "The connection to db_main was refused", "unrelated"),
+        saying("ro-a", 2, "Zürich café 日本語 ✅"),
+    )
     add(store, saying("ro-b", 3, "connection established; refund was refused"))
     add(store, saying("ro-c", 4, 'call NEAR("x") body:refund * OR col-1'))
     index(store)
@@ -182,7 +202,11 @@ def test_what_was_found_is_shown_with_its_span_and_its_rollout(desk: Store) -> N
 def test_filters_narrow_what_is_found(store: Store, narrow: dict[str, Any], expected: list[int]) -> None:
     tool = {"kind": "tool", "tool": "lookup", "status": "error", "model": None}
     add(store, saying("ro-1", 1, "needle", scores=(("reward", 0.75),)), saying("ro-1", 2, "needle", **tool))
-    add(store, saying("ro-2", 3, "needle", agent="other", model="o3", scores=(("reward", 0.25),)), mode="train")
+    add(
+        store,
+        saying("ro-2", 3, "needle", agent="other", model="o3", scores=(("reward", 0.25),)),
+        mode="train",
+    )
     index(store)
     assert [int(hit.span.span_id, 16) for hit in find(store, "needle", **narrow).hits] == expected
 
@@ -203,7 +227,11 @@ def test_a_span_that_says_it_several_times_is_found_once_with_each_of_its_texts(
     index(store)
     hits = find(store, "refund").hits
     assert len(hits) == 1
-    assert ["".join(piece.text for piece in snippet) for snippet in hits[0].snippets] == ["refund five", "refund three", "a refund"]
+    assert ["".join(piece.text for piece in snippet) for snippet in hits[0].snippets] == [
+        "refund five",
+        "refund three",
+        "a refund",
+    ]
 
 
 def test_indexing_again_changes_nothing(desk: Store) -> None:
@@ -215,7 +243,10 @@ def test_indexing_again_changes_nothing(desk: Store) -> None:
 
 
 def test_spans_that_come_late_are_found_once_packed_again(desk: Store) -> None:
-    late = [saying("ro-a", 9, "The connection to db_main was refused", "late word"), saying("ro-a", 10, "late word", status="error")]
+    late = [
+        saying("ro-a", 9, "The connection to db_main was refused", "late word"),
+        saying("ro-a", 10, "late word", status="error"),
+    ]
     desk.writer.run(lambda tx: spans.insert(tx, late, project=P, now=NOW, quiet_s=900))
     assert ids(find(desk, "late")) == []
     desk.writer.run(lambda tx: _pack(tx, "ro-a", P))
@@ -227,7 +258,9 @@ def test_spans_that_come_late_are_found_once_packed_again(desk: Store) -> None:
 def test_texts_of_older_rules_are_replaced(desk: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     of_span: Callable[[Any], list[str]] = texts.of_span
     monkeypatch.setattr(texts, "RULES_VERSION", texts.RULES_VERSION + 1)
-    monkeypatch.setattr(texts, "of_span", lambda span: [text.replace("refused", "denied") for text in of_span(span)])
+    monkeypatch.setattr(
+        texts, "of_span", lambda span: [text.replace("refused", "denied") for text in of_span(span)]
+    )
     assert index(desk) == 3
     assert ids(find(desk, "refused")) == []
     assert ids(find(desk, "denied")) == ["ro-b/3", "ro-a/1"]
@@ -239,7 +272,7 @@ def test_a_span_deleted_while_it_was_indexed_leaves_nothing(store: Store) -> Non
         row = tx.first(sa.select(tables.span.c.id))[0]
     said = indexing.Said(indexing.hash_of("needle", project=P), "needle", [row])
     forget_all(store, "ro-1")
-    store.writer.run(lambda tx: search.index(tx, [said], project=P))
+    store.writer.run(lambda tx: search.index(tx, [said]))
     assert counts(store) == (0, 0)
 
 
@@ -248,7 +281,7 @@ def test_indexing_stops_when_asked_and_goes_on_later(store: Store) -> None:
     answers = iter([True, False])
     with store.database.read() as tx:
         todo = indexing.pending(tx, limit=9)
-    assert not indexing.index_rollout(store, todo[0], pause=lambda: next(answers))
+    assert not indexing.index_rollouts(store, todo, pause=lambda: next(answers))
     assert counts(store)[0] == 2
     assert index(store) == 1
     assert counts(store)[0] == 4
@@ -311,12 +344,18 @@ def words_left(store: Store) -> set[str]:
 def test_a_sweep_takes_out_the_words_of_deleted_texts_and_no_others(desk: Store) -> None:
     forget_all(desk, "ro-a")
     indexing.sweep(desk)
-    assert words_left(desk) == {w for text in ("connection established refund was refused", "call near x body refund or col 1") for w in text.split()}
+    assert words_left(desk) == {
+        w
+        for text in ("connection established refund was refused", "call near x body refund or col 1")
+        for w in text.split()
+    }
     assert ids(find(desk, "refused")) == ["ro-b/3"]
     assert indexing.sweep(desk) == 0
 
 
-def test_a_sweep_is_due_when_a_good_part_of_the_texts_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_is_due_when_a_good_part_of_the_texts_is_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(indexing, "SWEEP_FROM", 3)
     for n in range(1, 6):
         add(store, saying(f"ro-{n}", n, f"text {n}"))
@@ -350,20 +389,33 @@ def pages(store: Store, query: str, *, limit: int, **narrow: Any) -> Iterable[Fo
 @pytest.mark.parametrize("limit", [1, 7, 50])
 def test_pages_hold_every_span_once_in_the_same_order(store: Store, limit: int) -> None:
     for r in range(6):
-        add(store, *(saying(f"ro-{r}", 10 * r + n, "common prompt", f"needle {n % 3}", f"needle of {r}") for n in range(1, 6)))
+        add(
+            store,
+            *(
+                saying(f"ro-{r}", 10 * r + n, "common prompt", f"needle {n % 3}", f"needle of {r}")
+                for n in range(1, 6)
+            ),
+        )
     index(store)
     once = ids(find(store, "needle", limit=200))
     assert len(once) == len(set(once)) == 18
     assert [name for page in pages(store, "needle", limit=limit) for name in ids(page)] == once
 
 
-def test_a_page_that_cost_enough_says_so_and_the_next_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_cost_enough_says_so_and_the_next_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search, "LOOKED_AT", 40)
-    add(store, *(saying(f"ro-{n}", n, f"needle {n}", agent="rare" if n == 1 else "common") for n in range(1, 400)))
+    add(
+        store,
+        *(saying(f"ro-{n}", n, f"needle {n}", agent="rare" if n == 1 else "common") for n in range(1, 400)),
+    )
     index(store)
     first = find(store, "needle", agent="rare")
     assert (first.hits, first.complete) == ([], False)
-    assert [name for page in pages(store, "needle", limit=5, agent="rare") for name in ids(page)] == ["ro-1/1"]
+    assert [name for page in pages(store, "needle", limit=5, agent="rare") for name in ids(page)] == [
+        "ro-1/1"
+    ]
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1-2", "1-2-3", "９-９", "1" * 30 + "-1"])
@@ -380,13 +432,34 @@ def test_a_limit_that_is_none_is_refused(store: Store, limit: int) -> None:
 
 # ── Against a naive search ───────────────────────────────────────────────────────────────────────────────────────
 
-PIECES = st.sampled_from(["alpha", "Alphabet", "béta", "gamma_delta", "7", "42", "日本", "語", "ok.", "✅", "don't", "¤x", "NEAR", "*", '"', "-x"])
+PIECES = st.sampled_from(
+    [
+        "alpha",
+        "Alphabet",
+        "béta",
+        "gamma_delta",
+        "7",
+        "42",
+        "日本",
+        "語",
+        "ok.",
+        "✅",
+        "don't",
+        "¤x",
+        "NEAR",
+        "*",
+        '"',
+        "-x",
+    ]
+)
 SAID = st.lists(st.one_of(PIECES, st.text(min_size=1, max_size=5)), min_size=1, max_size=8).map(" ".join)
 
 
 @given(st.lists(SAID, min_size=1, max_size=5), st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_word_and_any_phrase_finds_exactly_the_spans_that_say_it(store: Store, said: list[str], data: st.DataObject) -> None:
+def test_any_word_and_any_phrase_finds_exactly_the_spans_that_say_it(
+    store: Store, said: list[str], data: st.DataObject
+) -> None:
     project = uuid.uuid4().hex
     add(store, *(saying(f"ro-{project}-{n}", n, text) for n, text in enumerate(said, 1)), project=project)
     index(store)
@@ -400,7 +473,11 @@ def test_any_word_and_any_phrase_finds_exactly_the_spans_that_say_it(store: Stor
         if word in ("OR", "AND"):
             continue
         wanted = parse(query)
-        expected = {f"ro-{project}-{n}/{n}" for n, text in enumerate(said, 1) if len(text.strip()) > 1 and wanted.holds(text.strip())}
+        expected = {
+            f"ro-{project}-{n}/{n}"
+            for n, text in enumerate(said, 1)
+            if len(text.strip()) > 1 and wanted.holds(text.strip())
+        }
         assert set(ids(find(store, query, project=project))) == expected
 
 

@@ -48,7 +48,9 @@ class Term(NamedTuple):
         if len(found) < len(self.words):
             return False
         said, last = [word.word for word in found], self.words[-1]
-        return tuple(said[:-1]) == self.words[:-1] and (said[-1].startswith(last) if self.prefix else said[-1] == last)
+        return tuple(said[:-1]) == self.words[:-1] and (
+            said[-1].startswith(last) if self.prefix else said[-1] == last
+        )
 
 
 class Piece(NamedTuple):

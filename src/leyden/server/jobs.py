@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from leyden.errors import LeydenError, StoreBusy, StoreError, StoreFull
+from leyden.errors import LeydenError
 from leyden.server.context import Context
 from leyden.store import attempts, indexing
 
@@ -16,7 +16,7 @@ log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
 INDEX_S = 0.25
-_INDEX_SOME = 100
+_INDEX_SOME = 25
 _YIELD_S, _YIELDS = 0.02, 10
 
 
@@ -53,16 +53,9 @@ def index_texts(context: Context, stop: threading.Event) -> int:
             sweep = not todo and indexing.needs_sweep(tx)
         if sweep:
             indexing.sweep(store, pause=pause)
-        for rollout in todo:
-            try:
-                if not indexing.index_rollout(store, rollout, pause=pause):
-                    return done
-            except (StoreBusy, StoreFull):
-                raise
-            except StoreError as error:
-                log.warning("rollout %s cannot be searched: %s", rollout.rollout_id, error)
-                indexing.give_up(store, rollout)
-            done += 1
+        if todo and not indexing.index_rollouts(store, todo, pause=pause):
+            return done
+        done += len(todo)
         if len(todo) < _INDEX_SOME:
             break
     return done

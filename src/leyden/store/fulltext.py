@@ -9,6 +9,7 @@ never walked through for another.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -32,17 +33,21 @@ _MATCH = {
 _TAKE_OUT = sa.text("INSERT INTO message_index(message_index, rowid, body) VALUES ('delete', :id, :body)")
 
 
+@lru_cache
 def project_word(project: str) -> str:
     """The word that every text of a project carries. No text has it by itself: the first character is no letter."""
     return "\u00a4" + hashlib.blake2b(project.encode(), digest_size=6).hexdigest()
 
 
-def add(tx: Tx, texts: Sequence[tuple[int, str]], *, project: str) -> None:
-    """Index texts, given as (number, words with a space between them)."""
-    word = project_word(project)
-    rows = [{"id": id_, "body": f"{word} {words}"} for id_, words in texts]
-    if rows:
-        tx.connection.execute(_ADD[tx.dialect.name], rows)
+def body(words: str, *, project: str) -> str:
+    """What is indexed of a text of a project, given its words with a space between them; "" when it has none."""
+    return f"{project_word(project)} {words}" if words else ""
+
+
+def add(tx: Tx, texts: Sequence[tuple[int, str]]) -> None:
+    """Index texts, given as (number, body)."""
+    if texts:
+        tx.connection.execute(_ADD[tx.dialect.name], [{"id": id_, "body": said} for id_, said in texts])
 
 
 def matching(tx: Tx, wanted: Wanted, *, project: str, newest: int, most: int) -> list[int]:

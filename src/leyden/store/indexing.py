@@ -14,6 +14,7 @@ words back from the index itself, takes them out and frees the number.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -28,6 +29,8 @@ from leyden.ingest.words import normalise
 from leyden.store import fulltext, tables
 from leyden.store.engine import Tx
 from leyden.store.opening import Store
+
+log = logging.getLogger("leyden.store")
 
 m = tables.message
 h = tables.message_hit
@@ -50,10 +53,10 @@ _DEAD = b"\x01"
 
 
 class Said(NamedTuple):
-    """A text and the spans (by `span.id`) that say it."""
+    """A text and the spans (by `span.id`) that say it. body: its words as `fulltext.body` has them, "" for none."""
 
     hash: bytes
-    words: str
+    body: str
     span_rows: list[int]
 
 
@@ -101,53 +104,56 @@ def waiting(tx: Tx, *, project: str) -> int:
 # ── In ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def index_rollout(store: Store, todo: Todo, *, pause: Pause = lambda: True) -> bool:
-    """Index what a rollout's spans say that is not indexed yet; False when `pause` asked to stop before the end.
+def index_rollouts(store: Store, todos: Sequence[Todo], *, pause: Pause = lambda: True) -> bool:
+    """Index what rollouts say that is not indexed yet; False when `pause` asked to stop before the end.
 
-    Packs indexed by older rules lose their hits first. Off the writer but for short slices; from a background thread.
+    Several together: a write costs as much for one text as for twenty. Packs indexed by older rules lose their hits first. What cannot
+    be read is logged and left out. Off the writer but for short slices; from a background thread.
     """
     with store.database.read() as tx:
-        packs = tx.all(sa.select(k.c.id, k.c.texts_by).where(k.c.rollout_id == todo.rollout_id))
-        spans = _spans(tx, todo.rollout_id)
-    if any(0 < by < texts.RULES_VERSION for _, by in packs) and not _forget_all(
-        store, [r[0] for r in spans], pause
-    ):
+        packs = _packs(tx, todos)
+        spans = _spans(tx, todos)
+    old = {rollout_id for _, rollout_id, by in packs if 0 < by < texts.RULES_VERSION}
+    if not _forget_all(store, [span.row for span in spans if span.rollout_id in old], pause):
         return False
-    for said in _slices(store, spans, project=todo.project):
+    for said in _slices(store, spans):
         if not pause():
             return False
-        store.writer.run(lambda tx, said=said: index(tx, said, project=todo.project))
-    store.writer.run(lambda tx: _mark(tx, [id_ for id_, _ in packs]))
+        store.writer.run(lambda tx, said=said: index(tx, said))
+    store.writer.run(lambda tx: _mark(tx, [id_ for id_, _, _ in packs]))
     return True
 
 
-def give_up(store: Store, todo: Todo) -> None:
-    """Count a rollout whose payloads cannot be read as indexed: it would be tried for ever."""
-    with store.database.read() as tx:
-        packs = tx.all(sa.select(k.c.id).where(k.c.rollout_id == todo.rollout_id))
-    store.writer.run(lambda tx: _mark(tx, [row[0] for row in packs]))
+def _packs(tx: Tx, todos: Sequence[Todo]) -> Sequence[tuple[int, str, int]]:
+    where = k.c.rollout_id.in_([todo.rollout_id for todo in todos])
+    return tx.all(sa.select(k.c.id, k.c.rollout_id, k.c.texts_by).where(where))
 
 
 def _mark(tx: Tx, packs: list[int]) -> None:
-    # By id: a pack made meanwhile, with spans that came late, is not indexed yet.
+    # By number: a pack made meanwhile, with spans that came late, is not indexed yet.
     tx.run(sa.update(k).where(k.c.id.in_(packs)).values(texts_by=texts.RULES_VERSION))
 
 
-_Row = tuple[int, str, tuple[str | None, ...]]
+class _Span(NamedTuple):
+    row: int
+    rollout_id: str
+    project: str
+    place: tuple[str | None, ...]  # rollout, and what a search can be narrowed to
 
 
-def _spans(tx: Tx, rollout_id: str) -> list[_Row]:
-    """Of each span: its number, its attempt, and what a search can be narrowed to."""
-    columns = [s.c.id, s.c.attempt_id, s.c.kind, s.c.agent, s.c.tool, s.c.model, s.c.status]
+def _spans(tx: Tx, todos: Sequence[Todo]) -> list[_Span]:
+    columns = [s.c.id, s.c.rollout_id, s.c.project, s.c.kind, s.c.agent, s.c.tool, s.c.model, s.c.status]
     rows = tx.all(
         sa.select(*columns)
-        .where(s.c.rollout_id == rollout_id)
-        .order_by(s.c.attempt_id, s.c.sequence_id, s.c.id)
+        .where(s.c.rollout_id.in_([todo.rollout_id for todo in todos]))
+        .order_by(s.c.rollout_id, s.c.attempt_id, s.c.sequence_id, s.c.id)
     )
-    return [(row[0], rollout_id, tuple(row[2:])) for row in rows]
+    order = {todo.rollout_id: n for n, todo in enumerate(todos)}
+    found = [_Span(*row[:3], (row[1], *row[3:])) for row in rows]
+    return sorted(found, key=lambda span: order[span.rollout_id])
 
 
-def _slices(store: Store, spans: Sequence[_Row], *, project: str) -> Iterator[list[Said]]:
+def _slices(store: Store, spans: Sequence[_Span]) -> Iterator[list[Said]]:
     """What the spans say and the index does not know, in amounts that one write takes."""
     with store.database.read() as tx:
         known = _known(tx, spans)
@@ -156,19 +162,19 @@ def _slices(store: Store, spans: Sequence[_Row], *, project: str) -> Iterator[li
     for at in range(0, len(spans), _READ_SPANS):
         some = spans[at : at + _READ_SPANS]
         with store.database.read() as tx:
-            said = _texts_of(tx, some)
-        for id_, _, place in some:
-            for text in said.pop(id_, ()):
-                digest = hash_of(text, project=project)
+            said = readable_texts_of(tx, [(span.row, span.rollout_id) for span in some])
+        for span in some:
+            for text in said.pop(span.row, ()):
+                digest = hash_of(text, project=span.project)
                 places = known.setdefault(digest, set())
-                if place in places:
+                if span.place in places:
                     continue
-                places.add(place)
+                places.add(span.place)
                 if digest in found:
-                    found[digest].span_rows.append(id_)
+                    found[digest].span_rows.append(span.row)
                     continue
-                found[digest] = Said(digest, normalise(text), [id_])
-                size += len(found[digest].words)
+                found[digest] = Said(digest, fulltext.body(normalise(text), project=span.project), [span.row])
+                size += len(found[digest].body)
                 if size >= SLICE_CHARS or len(found) >= SLICE_TEXTS:
                     yield list(found.values())
                     found, size = {}, 0
@@ -176,9 +182,9 @@ def _slices(store: Store, spans: Sequence[_Row], *, project: str) -> Iterator[li
         yield list(found.values())
 
 
-def _known(tx: Tx, spans: Sequence[_Row]) -> dict[bytes, set[tuple[str | None, ...]]]:
-    """What of it the index knows already: each text with the combinations that have their hit."""
-    places = {id_: place for id_, _, place in spans}
+def _known(tx: Tx, spans: Sequence[_Span]) -> dict[bytes, set[tuple[str | None, ...]]]:
+    """What of it the index knows already: each text with the places that have their hit."""
+    places = {span.row: span.place for span in spans}
     found: dict[bytes, set[tuple[str | None, ...]]] = {}
     for some in _chunks(list(places)):
         said = sa.select(m.c.hash, h.c.span_row).join(h, h.c.message_id == m.c.id)
@@ -193,10 +199,6 @@ def payloads_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, tuple[byte
         row[0]: row[1:]
         for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], [id_ for id_, _ in rows])
     }
-
-
-def _texts_of(tx: Tx, spans: Sequence[_Row]) -> dict[int, list[str]]:
-    return texts_of(tx, [(id_, rollout_id) for id_, rollout_id, _ in spans])
 
 
 def texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
@@ -216,9 +218,10 @@ def readable_texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list
         return texts_of(tx, rows)
     except StoreBusy:
         raise
-    except StoreError:
+    except StoreError as error:
         rollouts = {rollout_id for _, rollout_id in rows}
         if len(rollouts) == 1:
+            log.warning("what rollout %s says cannot be read: %s", *rollouts, error)
             return {}
     found: dict[int, list[str]] = {}
     for name in rollouts:
@@ -226,18 +229,18 @@ def readable_texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list
     return found
 
 
-def index(tx: Tx, said: Sequence[Said], *, project: str) -> None:
+def index(tx: Tx, said: Sequence[Said]) -> None:
     """Index one slice. Spans deleted meanwhile are left out; what is indexed already stays as it is."""
     alive = {
         row[0] for row in tx.rows_by_id([s.c.id], sorted({row for one in said for row in one.span_rows}))
     }
-    said = [one for one in said if one.words and not alive.isdisjoint(one.span_rows)]
+    said = [one for one in said if one.body and not alive.isdisjoint(one.span_rows)]
     if not said:
         return
     ids = _ids(tx, [one.hash for one in said])
     new = [one for one in said if one.hash not in ids]
     if new:
-        ids |= _add(tx, new, project=project)
+        ids |= _add(tx, new)
     hits = sorted((ids[one.hash], row) for one in said for row in one.span_rows if row in alive)
     tx.insert_new(h, hits, key="message_id")
 
@@ -246,12 +249,12 @@ def _ids(tx: Tx, hashes: Sequence[bytes]) -> dict[bytes, int]:
     return {row[0]: row[1] for row in tx.all(sa.select(m.c.hash, m.c.id).where(m.c.hash.in_(hashes)))}
 
 
-def _add(tx: Tx, new: Sequence[Said], *, project: str) -> dict[bytes, int]:
+def _add(tx: Tx, new: Sequence[Said]) -> dict[bytes, int]:
     """Number and index texts that have no number; another replica may number some of them at the same moment."""
     numbered = list(zip(tx.next_ids(m, len(new)), new, strict=True))
     fresh = tx.insert_new(m, [(id_, one.hash) for id_, one in numbered])
     mine = [(id_, one) for id_, one in numbered if fresh is None or id_ in fresh]
-    fulltext.add(tx, [(id_, one.words) for id_, one in mine], project=project)
+    fulltext.add(tx, [(id_, one.body) for id_, one in mine])
     if fresh is None:
         return {one.hash: id_ for id_, one in mine}
     return _ids(tx, [one.hash for one in new])

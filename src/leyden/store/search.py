@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
 
 from leyden.errors import BadInput
 from leyden.ingest.wanted import Piece, Wanted, parse
@@ -32,9 +33,9 @@ t = tables.rollout
 MOST = 200  # spans of one page
 SNIPPETS = 3  # of one span
 # One call looks at no more hits than this, and reads no more spans or characters to check what they say.
-LOOKED_AT, READ, READ_CHARS = 50_000, 2000, 6 * 2**20
+LOOKED_AT, READ, READ_CHARS = 30_000, 2000, 6 * 2**20
 _TEXTS_AT_ONCE = (256, 2048)
-_HITS_AT_ONCE = 500
+_HITS_AT_ONCE = 2000
 _READ_AT_ONCE = 200
 
 
@@ -163,6 +164,11 @@ class _Saying(NamedTuple):
     texts: list[str]  # the newest first
 
 
+class _Candidate(NamedTuple):
+    place: Place
+    rollout_id: str
+
+
 class _Search:
     """One walk down the index, and what it has cost."""
 
@@ -177,59 +183,60 @@ class _Search:
     def walk(self, start: Place) -> Iterator[tuple[Place, _Saying | None]]:
         """Each place that says it, in order; None for how far it got without one."""
         size = 20
-        for pairs, end in self._candidates(start):
-            rollouts = self._narrowed(pairs)
-            left = [pair for pair in pairs if pair.span_row in rollouts]
+        for places, end in self._candidates(start):
+            left = places
             while left:
                 some, left = left[:size], left[size:]
-                said = self._checked(some, rollouts)
-                yield from ((place, said[place]) for place in some if place in said)
-                yield some[-1], None
+                said = self._checked(some)
+                yield from ((one.place, said[one.place]) for one in some if one.place in said)
+                yield some[-1].place, None
                 size = min(2 * size, _READ_AT_ONCE)
             yield end, None
 
-    def _candidates(self, at: Place) -> Iterator[tuple[list[Place], Place]]:
-        """Who says a text with all the words, and the place after which the next go on."""
+    def _candidates(self, at: Place) -> Iterator[tuple[list[_Candidate], Place]]:
+        """Who says a text with all the words and fits the filters, and how far that is."""
         newest, most = at.message, _TEXTS_AT_ONCE[0]
         while ids := fulltext.matching(
             self._tx, self._wanted, project=self._project, newest=newest, most=most
         ):
             self._looked_at += len(ids)
-            while True:
-                pairs = self._hits(ids, at)
-                self._looked_at += len(pairs)
-                more = len(pairs) == _HITS_AT_ONCE
-                at = pairs[-1] if more else Place(ids[-1], 0)
-                yield pairs, at
-                if not more:
-                    break
+            is_last = False
+            while not is_last:
+                end = self._end(ids, at)
+                is_last = end is None
+                end = end or Place(ids[-1], 0)
+                yield self._fitting(ids, at, end), end
+                self._looked_at += 0 if is_last else _HITS_AT_ONCE
+                at = end
             newest, most = ids[-1] - 1, _TEXTS_AT_ONCE[1]
 
-    def _hits(self, ids: list[int], at: Place) -> list[Place]:
-        before = sa.or_(h.c.message_id < at.message, h.c.span_row < at.span_row)
-        select = sa.select(h.c.message_id, h.c.span_row).where(h.c.message_id.in_(_literal(ids)), before)
-        newest_first = select.order_by(h.c.message_id.desc(), h.c.span_row.desc())
-        return [Place(*row) for row in self._tx.all(newest_first.limit(_HITS_AT_ONCE))]
+    def _end(self, ids: list[int], at: Place) -> Place | None:
+        """Where the next hits end that are looked at together; None when they are the last of these texts."""
+        hits = sa.select(h.c.message_id, h.c.span_row).where(_Among(h.c.message_id, ids), _before(at))
+        row = self._tx.first(hits.order_by(*_NEWEST_FIRST).limit(1).offset(_HITS_AT_ONCE - 1))
+        return row and Place(*row)
 
-    def _narrowed(self, pairs: list[Place]) -> dict[int, str]:
-        """The spans that fit the filters, with their rollouts."""
-        if not pairs:
-            return {}
-        rows = sorted({pair.span_row for pair in pairs})
-        select = sa.select(s.c.id, s.c.rollout_id).join(t, t.c.rollout_id == s.c.rollout_id)
-        fits = select.where(s.c.id.in_(_literal(rows)), s.c.project == self._project, *self._where)
-        return {row[0]: row[1] for row in self._tx.all(fits)}
+    def _fitting(self, ids: list[int], at: Place, end: Place) -> list[_Candidate]:
+        """The hits up to that place whose spans fit the filters."""
+        found = (
+            sa.select(h.c.message_id, h.c.span_row, s.c.rollout_id)
+            .join(s, s.c.id == h.c.span_row)
+            .join(t, t.c.rollout_id == s.c.rollout_id)
+            .where(_Among(h.c.message_id, ids), _before(at), ~_before(end), s.c.project == self._project)
+        )
+        rows = self._tx.all(found.where(*self._where).order_by(*_NEWEST_FIRST))
+        return [_Candidate(Place(*row[:2]), row[2]) for row in rows]
 
-    def _checked(self, places: list[Place], rollouts: dict[int, str]) -> dict[Place, _Saying]:
+    def _checked(self, candidates: list[_Candidate]) -> dict[Place, _Saying]:
         """Those whose texts really say it, each span at its newest such text."""
-        rows = sorted({place.span_row for place in places})
-        self._read += len(rows)
+        rollouts = {place.span_row: rollout_id for place, rollout_id in candidates}
+        self._read += len(rollouts)
         numbers: dict[int, dict[bytes, int]] = {}
         known = sa.select(h.c.span_row, m.c.hash, h.c.message_id).join(m, m.c.id == h.c.message_id)
-        for row, digest, id_ in self._tx.all(known.where(h.c.span_row.in_(_literal(rows)))):
+        for row, digest, id_ in self._tx.all(known.where(_Among(h.c.span_row, sorted(rollouts)))):
             numbers.setdefault(row, {})[digest] = id_
         said: dict[int, dict[int, str]] = {}
-        for row, texts in readable_texts_of(self._tx, [(row, rollouts[row]) for row in rows]).items():
+        for row, texts in readable_texts_of(self._tx, list(rollouts.items())).items():
             self._chars += sum(map(len, texts))
             by_number = {
                 numbers.get(row, {}).get(hash_of(text, project=self._project)): text for text in texts
@@ -239,14 +246,38 @@ class _Search:
             }
         return {
             place: _Saying(place.span_row, [text for _, text in sorted(found.items(), reverse=True)])
-            for place in places
+            for place, _ in candidates
             if (found := said.get(place.span_row)) and max(found) == place.message
         }
 
 
-def _literal(ids: Sequence[int]) -> Any:
-    # Numbers of our own, written into the text: both drivers are slow with hundreds of parameters.
-    return sa.bindparam(None, list(ids), expanding=True, literal_execute=True, type_=sa.BigInteger)
+class _Among(sa.ColumnElement[bool]):
+    """`_Among(column, ids)`: the column is one of thousands of numbers.
+
+    They are our own and written into the text: as parameters each would cost as much as the look-up it asks for.
+    """
+
+    inherit_cache = False  # never the same twice
+    type = sa.Boolean()
+    _is_implicitly_boolean = True  # else SQLite is asked for "… = 1", and uses no index
+
+    def __init__(self, column: sa.Column[Any], ids: Sequence[int]) -> None:
+        self.column, self.ids = column, ids
+
+
+@compiles(_Among)
+def _among(element: _Among, compiler: Any, **kw: Any) -> str:
+    return f"{compiler.process(element.column, **kw)} IN ({','.join(map(str, element.ids))})"
+
+
+_NEWEST_FIRST = (h.c.message_id.desc(), h.c.span_row.desc())
+
+
+def _before(at: Place) -> sa.ColumnElement[bool]:
+    """Hits that come after this place on the way down."""
+    return sa.or_(
+        h.c.message_id < at.message, sa.and_(h.c.message_id == at.message, h.c.span_row < at.span_row)
+    )
 
 
 def _hits(tx: Tx, wanted: Wanted, said: Sequence[_Saying]) -> list[Hit]:
@@ -254,7 +285,7 @@ def _hits(tx: Tx, wanted: Wanted, said: Sequence[_Saying]) -> list[Hit]:
         return []
     columns = [s.c.id, t.c.status.label("outcome"), t.c.mode, t.c.start_time, *SUMMARY_COLUMNS]
     rows = sa.select(*columns).join(t, t.c.rollout_id == s.c.rollout_id)
-    spans = {row[0]: row for row in tx.all(rows.where(s.c.id.in_(_literal([one.span_row for one in said]))))}
+    spans = {row[0]: row for row in tx.all(rows.where(_Among(s.c.id, [one.span_row for one in said])))}
     rewards = scores.rewards(tx, sorted({row.rollout_id for row in spans.values()}))
     found: list[Hit] = []
     for one in said:
