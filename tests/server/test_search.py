@@ -11,7 +11,7 @@ from cli.runs import run, span
 from leyden.errors import BadInput, LeydenError
 from leyden.sdk.client import Client
 from leyden.server.app import create_app
-from leyden.server.jobs import index_texts
+from leyden.server.indexing import Indexing
 from leyden.settings import Settings
 from store.conftest import pack_all
 
@@ -42,7 +42,7 @@ def client(settings: Settings) -> Iterator[Client]:
             ]
         )
         pack_all(app.context.store)
-        index_texts(app.context, threading.Event())
+        Indexing(app.context, threading.Event())()
         yield client
 
 
