@@ -42,6 +42,7 @@ from leyden.server.routes import (
     rollouts,
     runs,
     scores,
+    search,
     spans,
     workers,
 )
@@ -49,7 +50,9 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, metrics, keys, packs, health]
+ROUTERS = [
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, keys, packs, health,
+]  # fmt: skip
 
 
 class Server:
