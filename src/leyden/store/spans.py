@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
-from leyden.store import scores, tables, traces
+from leyden.store import rollups, scores, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import SpanSummary
@@ -175,6 +175,7 @@ def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: st
             payloads.append((id_, records[i].encoding, records[i].payload))
     if payloads:
         tx.insert_new(p, payloads)
+        rollups.add(tx, project, [records[i] for i in order if result.is_new[i]])
 
 
 def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:
