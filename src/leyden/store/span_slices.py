@@ -18,7 +18,8 @@ r = tables.rollup
 HOUR, DAY = 3600, 86_400
 COUNT_ROWS = 10_000
 """More rows than that are not read to count what a page does not show."""
-_SLICE_ROWS = 5000
+_SLICE_ROWS = 2500
+_GAP_ROWS = 500
 _NS = 1_000_000_000
 
 
@@ -51,10 +52,7 @@ class _Rolled(NamedTuple):
 
 
 def slices(tx: Tx, wanted: Wanted, project: str, *, before_ns: int | None) -> Iterator[Slice]:
-    """The slices that may hold matches, newest first: those that begin before `before_ns`, and the undated spans.
-
-    The hours of a few days are read at a time.
-    """
+    """The slices that may hold matches, newest first: those that begin before `before_ns`, and the undated spans."""
     low = wanted.since_ns
     ends = [end for end in (wanted.until_ns, before_ns) if end is not None]
     high = min(ends) if ends else None
@@ -64,19 +62,28 @@ def slices(tx: Tx, wanted: Wanted, project: str, *, before_ns: int | None) -> It
         if is_open:
             yield Slice(None, None)
         return
-    days, some = _rolled(tx, wanted, project, grain=DAY, low=low, high=high), 1
+    days = [day for day in _rolled(tx, wanted, project, grain=DAY, low=low, high=high) if day.matching]
+    yield from _merged(
+        _clipped(hour, low, high) for hour in _hours(tx, wanted, project, days, low=low, high=high)
+    )
     # The hour from 1970 on and the spans without a start time share their rollups.
     undated = next((day for day in days if day.time == 0), None)
+    if is_open and (undated or (high is not None and high <= 0)):
+        yield Slice(None, None, 0, undated.rows if undated else 0)
+
+
+def _hours(
+    tx: Tx, wanted: Wanted, project: str, days: list["_Rolled"], *, low: int | None, high: int | None
+) -> Iterator["_Rolled"]:
+    """The hours of these days, newest first; read for one day, then two, then four: most pages need no more than the newest."""
+    some = 1
     while days:
         batch, days, some = days[:some], days[some:], some * 2
         oldest, newest = batch[-1].time * _NS, (batch[0].time + DAY) * _NS
-        hours = _rolled(
+        yield from _rolled(
             tx, wanted, project, grain=HOUR,
             low=oldest if low is None else max(low, oldest), high=newest if high is None else min(high, newest),
         )  # fmt: skip
-        yield from _merged(_clipped(hour, low, high) for hour in hours)
-    if is_open and (undated or (high is not None and high <= 0)):
-        yield Slice(None, None, 0, undated.rows if undated else 0)
 
 
 def _clipped(hour: _Rolled, low: int | None, high: int | None) -> Slice:
@@ -86,23 +93,19 @@ def _clipped(hour: _Rolled, low: int | None, high: int | None) -> Slice:
 
 
 def _merged(pieces: Iterator[Slice]) -> Iterator[Slice]:
-    """Hours that follow each other as one slice, while it is small enough to be counted at once."""
-    held: Slice | None = None
+    """Hours as fewer, larger slices: a statement costs as much as hundreds of rows. The first ones stay small, to be counted."""
+    held, gap, most = None, 0, _SLICE_ROWS
     for piece in pieces:
         if held is None:
-            held = piece
-        elif (
-            held.is_whole
-            and piece.is_whole
-            and held.low == piece.high
-            and held.rows + piece.rows <= _SLICE_ROWS
-        ):
-            held = Slice(
-                piece.low, held.high, held.matching + piece.matching, held.rows + piece.rows, is_whole=True
-            )
+            held = piece if piece.matching else None
+        elif not piece.matching:
+            gap += piece.rows
+        elif held.is_whole and piece.is_whole and gap <= _GAP_ROWS and held.rows + gap + piece.rows <= most:
+            rows, matching = held.rows + gap + piece.rows, held.matching + piece.matching
+            held, gap = Slice(piece.low, held.high, matching, rows, is_whole=True), 0
         else:
             yield held
-            held = piece
+            held, gap, most = piece, 0, most * 2
     if held is not None:
         yield held
 
@@ -110,7 +113,7 @@ def _merged(pieces: Iterator[Slice]) -> Iterator[Slice]:
 def _rolled(
     tx: Tx, wanted: Wanted, project: str, *, grain: int, low: int | None, high: int | None
 ) -> list[_Rolled]:
-    """The hours or days between two times (unix ns) that may hold matches, newest first."""
+    """The hours or days between two times (unix ns) that hold spans, newest first."""
     matching = sa.func.sum(sa.case((sa.and_(sa.true(), *wanted.cells), r.c.spans), else_=0))
     rows = sa.func.sum(r.c.errors if wanted.of_failed else r.c.spans)
     select = sa.select(r.c.time, matching, rows).where(r.c.project == project, r.c.grain == grain)
@@ -118,8 +121,8 @@ def _rolled(
         select = select.where(r.c.time >= low // (grain * _NS) * grain)
     if high is not None:
         select = select.where(r.c.time < -(-high // _NS))
-    select = select.group_by(r.c.time).having(matching > 0).order_by(r.c.time.desc())
-    return [_Rolled(time, int(matched), int(read)) for time, matched, read in tx.all(select)]
+    found = tx.all(select.group_by(r.c.time).order_by(r.c.time.desc()))
+    return [_Rolled(time, int(matched), int(read)) for time, matched, read in found]
 
 
 # ── Counting ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,8 +142,9 @@ def counted(tx: Tx, wanted: Wanted, project: str) -> int | None:
             "low": max(start, start if low is None else low),
             "high": min(end, end if high is None else high),
         }
-        for hour in _rolled(tx, wanted, project, grain=HOUR, **ends):
-            piece = _clipped(hour, low, high)
+        for piece in (_clipped(hour, low, high) for hour in _rolled(tx, wanted, project, grain=HOUR, **ends)):
+            if not piece.matching:
+                continue
             if not piece.is_whole and piece.rows > COUNT_ROWS:
                 return None
             where = [s.c.project == project, wanted.condition, piece.condition()]
