@@ -12,7 +12,8 @@ each, signed). Adding appends pairs; now and then they are worked into the block
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, chain, repeat
 from operator import mul
 
@@ -142,11 +143,28 @@ def merged(sketches: Iterable[bytes]) -> Sketch:
                 slots[i::_SLOT] = data[_HEAD.size + i : end : width]
             total += int.from_bytes(slots, "little") << (8 * _SLOT * first)
     found = Sketch()
-    counts = dict(enumerate(_numbers(total.to_bytes(_BUCKETS * _SLOT, "little"), _SLOT))) if total else {}
-    _sum(counts, struct.iter_unpack("<2h", b"".join(pairs)))
+    counts = _sum(_slots(total), _counted(b"".join(pairs)))
     found.buckets = {bucket: n for bucket, n in counts.items() if n > 0}
     found.count = sum(found.buckets.values())
     return found
+
+
+def _slots(total: int) -> dict[int, int]:
+    """The counts in a large number, from the first that is not 0 on."""
+    if not total:
+        return {}
+    first = ((total & -total).bit_length() - 1) // (8 * _SLOT)
+    total >>= 8 * _SLOT * first
+    size = (total.bit_length() // (8 * _SLOT) + 1) * _SLOT
+    return dict(enumerate(_numbers(total.to_bytes(size, "little"), _SLOT), first))
+
+
+def _counted(pairs: bytes) -> Iterator[tuple[int, int]]:
+    """Pairs, equal ones once with their sum: most say that one bucket got one more."""
+    times = Counter(struct.unpack(f"<{len(pairs) // 4}I", pairs))
+    for pair, n in times.items():
+        bucket, change = struct.unpack("<2h", pair.to_bytes(4, "little"))
+        yield bucket, change * n
 
 
 def _block_end(data: bytes) -> int:

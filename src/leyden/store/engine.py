@@ -29,6 +29,8 @@ from leyden.errors import BadInput, MissingExtra, StoreBusy, StoreError, StoreFu
 
 # PostgreSQL takes this from 64 rows on; below that the extra statements cost more than they save.
 COPY_FROM_ROWS = 64
+# The write-ahead log of SQLite keeps at most this much of the disk, in bytes, once its readers let it.
+LOG_BYTES = 64 * 2**20
 
 
 class Contains(GenericFunction[bool]):
@@ -383,6 +385,8 @@ class Database:
         if not self.is_sqlite or self._shared is not None:
             return 0
         with translated(self.label), self.readers.connect() as connection:
+            # A connection that has read nothing yet does not know that there is a log, and would copy none of it.
+            connection.exec_driver_sql("PRAGMA schema_version").one()
             _busy, pages, _copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
             return max(0, pages)
 
@@ -446,6 +450,8 @@ def _open_sqlite(path: str, *, busy_timeout_s: float, synchronous: str, readers:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if synchronous.upper() == 'FULL' else 'NORMAL'}")
         connection.execute("PRAGMA wal_autocheckpoint=0" if not memory else "PRAGMA wal_autocheckpoint=1000")
+        # A reader that stays for minutes lets the log grow; when it has gone, the file is cut back to this.
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         connection.execute("PRAGMA cache_size=-32768")
         # Every savepoint keeps a journal of its pages; on disk it is a file made and removed for each group of writes.
         connection.execute("PRAGMA temp_store=MEMORY")
@@ -491,7 +497,7 @@ def translated(label: str) -> Generator[None]:
     """Turn what a driver raises into the error tree, naming the database."""
     try:
         yield
-    except (DBAPIError, sqlite3.Error, OSError) as error:
+    except (DBAPIError, sqlite3.Error, OSError, OverflowError) as error:
         raise as_store_error(error, label) from error
     except Exception as error:
         if type(error).__module__.startswith("psycopg"):
@@ -499,11 +505,18 @@ def translated(label: str) -> Generator[None]:
         raise
 
 
-def as_store_error(error: BaseException, label: str) -> StoreError:
-    """The store error that a driver's error means."""
+def as_store_error(error: BaseException, label: str) -> StoreError | BadInput:
+    """The error that a driver's error means."""
     original = getattr(error, "orig", None) or error
     said = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
     low = said.lower()
+    if isinstance(original, OverflowError) or "out of range" in low:
+        return BadInput(
+            "A number in the request is larger than a database can hold",
+            hint="whole numbers have at most 64 bits",
+        )
+    if "nul (0x00)" in low:
+        return BadInput("A text in the request holds NUL, which no stored text does", hint="leave it out")
     if (
         "disk is full" in low
         or "no space left" in low
