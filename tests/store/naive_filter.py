@@ -21,7 +21,12 @@ def lower(text: str) -> str:
 
 
 def span_matches(tree: Tree, row: Row, *, now: float) -> bool:
-    return matches(tree, row, lambda term: span_term(term, row, now=now), ("name", "error_message", "input_preview", "output_preview"))
+    return matches(
+        tree,
+        row,
+        lambda term: span_term(term, row, now=now),
+        ("name", "error_message", "input_preview", "output_preview"),
+    )
 
 
 def matches(tree: Tree, row: Row, of_term: Callable[[Term], bool], searched: tuple[str, ...]) -> bool:
@@ -85,7 +90,15 @@ def held(value: Value, found: str | None) -> bool:
 def compared(term: Term, found: Any) -> bool:
     if term.operator != ":":
         return not isinstance(found, bool) and isinstance(found, int | float) and numeric(term, found)
-    text = "" if found is None else found if isinstance(found, str) else {True: "true", False: "false"}.get(found, str(found)) if isinstance(found, bool) else str(found)
+    text = (
+        ""
+        if found is None
+        else found
+        if isinstance(found, str)
+        else {True: "true", False: "false"}.get(found, str(found))
+        if isinstance(found, bool)
+        else str(found)
+    )
     return any(equal(value, text) for value in term.values)
 
 
@@ -100,12 +113,20 @@ def in_range(operator: str, text: str, found: float, per: int) -> bool:
         low, high = text.split("..")
         return (not low or found >= number(low, per)) and (not high or found <= number(high, per))
     size = number(text, per)
-    return {":": found == size, ">": found > size, ">=": found >= size, "<": found < size, "<=": found <= size}[operator]
+    return {
+        ":": found == size,
+        ">": found > size,
+        ">=": found >= size,
+        "<": found < size,
+        "<=": found <= size,
+    }[operator]
 
 
 def number(text: str, per: int) -> float:
     digits, unit = re.fullmatch(r"\$?([\d.]+)(\w*)", text).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    scale = {"": 1, "k": 1000, "M": 1_000_000}.get(unit) if per == 1 and unit not in UNITS else UNITS.get(unit, 1)
+    scale = (
+        {"": 1, "k": 1000, "M": 1_000_000}.get(unit) if per == 1 and unit not in UNITS else UNITS.get(unit, 1)
+    )
     return float(digits) * (scale or 1) * per
 
 

@@ -6,7 +6,19 @@ from hypothesis import strategies as st
 
 from leyden.errors import BadInput
 from leyden.store.filters import rollout_tests, span_tests
-from leyden.store.filters.grammar import And, Not, Or, Term, Tree, Value, Words, all_of, any_of, parse, text_of
+from leyden.store.filters.grammar import (
+    And,
+    Not,
+    Or,
+    Term,
+    Tree,
+    Value,
+    Words,
+    all_of,
+    any_of,
+    parse,
+    text_of,
+)
 
 NOW = 1_800_000_000.0
 
@@ -106,7 +118,9 @@ def test_parentheses_alone_nest_nothing() -> None:
 
 
 ODD = st.text(st.sampled_from('ab:"\\()-,.*<>=!$ \t\n\0é\ud800OR07dsk'), max_size=40)
-FIELDS = st.sampled_from(["agent", "cost", "status", "since", "attr.a", "duration", "kind", "span.tool", "score.x", "tokens"])
+FIELDS = st.sampled_from(
+    ["agent", "cost", "status", "since", "attr.a", "duration", "kind", "span.tool", "score.x", "tokens"]
+)
 LIKELY = st.lists(
     st.one_of(ODD, st.builds("{}{}{}".format, FIELDS, st.sampled_from([":", ">", "!=", "<="]), ODD)), max_size=5
 ).map(" ".join)  # fmt: skip
@@ -121,7 +135,9 @@ def test_any_text_is_a_filter_or_bad_input(text: str) -> None:
             assert error.message
 
 
-NAMES = st.from_regex(r"[a-z_]{1,8}(\.[A-Za-z.]{1,6})?", fullmatch=True).filter(lambda name: not name.startswith("span."))
+NAMES = st.from_regex(r"[a-z_]{1,8}(\.[A-Za-z.]{1,6})?", fullmatch=True).filter(
+    lambda name: not name.startswith("span.")
+)
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
 BARE = st.text(st.sampled_from("ab*.:-<>=$0"), min_size=1, max_size=8).filter(lambda text: text[0] != "=")
 VALUES = st.one_of(st.builds(Value, BARE), st.builds(Value, TEXT, st.just(True)))

@@ -1,7 +1,7 @@
 """Filters find what a naive reading of them finds: spans, rollouts, pages and totals, on both databases."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,18 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leyden.errors import BadInput
-from leyden.store import rollouts, runs, scores, span_lists, spans
-from leyden.store.filters import rollout_tests, span_tests
+from leyden.store import rollouts, span_lists, spans
+from leyden.store.filters import span_tests
 from leyden.store.filters.fields import SPAN_FIELDS, bind
 from leyden.store.filters.grammar import Not, Term, Tree, Value, Words, all_of, any_of, parse, text_of
 from leyden.store.filters.spans import taken_apart
-from leyden.store.opening import Store, open_store
+from leyden.store.opening import Store
 from leyden.store.rollouts import NewRollout
-from leyden.store.runs import RunFilter
 from leyden.store.span_lists import Found, place_of
-from leyden.types import Score
 from store.conftest import make_span
-from store.naive_filter import in_range, matches, span_matches
+from store.naive_filter import span_matches
 
 NOW = 1_800_000_000.0
 HOUR = 3_600_000_000_000
@@ -33,9 +31,17 @@ def made_up(rng: random.Random) -> Rows:
     """Spans over three days with few distinct values, some without a start time, two of them in 1970."""
     rows: Rows = []
     for n in range(90):
-        start = None if n % 15 == 4 else int(NOW) * 10**9 - rng.randrange(72) * HOUR - rng.choice([0, 5, 7 * 10**11])
+        start = (
+            None
+            if n % 15 == 4
+            else int(NOW) * 10**9 - rng.randrange(72) * HOUR - rng.choice([0, 5, 7 * 10**11])
+        )
         start = rng.randrange(10**9) if n in (30, 31) else start
-        attributes = {k: v for k, v in {"a": rng.choice(["x", 7, True, None]), "deep.key": rng.choice(["x", None])}.items() if v is not None}
+        attributes = {
+            k: v
+            for k, v in {"a": rng.choice(["x", 7, True, None]), "deep.key": rng.choice(["x", None])}.items()
+            if v is not None
+        }
         rows.append(
             {
                 "rollout_id": f"ro-{n % ROLLOUTS}", "attempt_id": f"at-{n % ROLLOUTS}", "trace_id": f"t{n % 4}", "span_id": f"s{n}",
@@ -59,7 +65,9 @@ def made_up(rng: random.Random) -> Rows:
 
 
 def payload(attributes: dict[str, Any]) -> bytes:
-    return orjson.dumps({"attributes": attributes, "resource": {"attributes": {"host": "h1"}, "schema_url": ""}})
+    return orjson.dumps(
+        {"attributes": attributes, "resource": {"attributes": {"host": "h1"}, "schema_url": ""}}
+    )
 
 
 @pytest.fixture
@@ -125,7 +133,12 @@ def agrees(store: Store, rows: Rows, tree: Tree) -> None:
     text = text_of(tree)
     whole = found(store, text)
     ids = said(whole)
-    assert (set(ids), len(ids), whole.is_exact, whole.total) == (expected, len(expected), True, len(expected)), text
+    assert (set(ids), len(ids), whole.is_exact, whole.total) == (
+        expected,
+        len(expected),
+        True,
+        len(expected),
+    ), text
     starts = [(row.start_ns is not None, row.start_ns or 0) for row in whole.rows]
     assert starts == sorted(starts, reverse=True), text
     assert walked(store, text, limit=4) == ids, text
@@ -167,7 +180,11 @@ def terms(draw: st.DrawFn) -> Tree:
         operator: Any = draw(st.sampled_from([">", ">=", "<", "<="]))
         return Term(name, operator, (Value(draw(st.sampled_from(COMPARED[name]))),))
     if shape == 2:
-        return Term(draw(st.sampled_from(["since", "until"])), ":", (Value(draw(st.sampled_from(["1d", "12h", "90m", "1800000000"]))),))
+        return Term(
+            draw(st.sampled_from(["since", "until"])),
+            ":",
+            (Value(draw(st.sampled_from(["1d", "12h", "90m", "1800000000"]))),),
+        )
     name = draw(st.sampled_from(sorted(POOL)))
     values = draw(st.lists(st.sampled_from(POOL[name]), min_size=1, max_size=2))
     return Term(name, draw(st.sampled_from([":", "!="])), tuple(map(Value, values)))

@@ -8,6 +8,7 @@ Refuses to know: the language of filters.
 Order: by start time, then by row, both descending; spans without a start time come last.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -53,16 +54,12 @@ class Found(NamedTuple):
 
 def place_of(cursor: str) -> Place:
     """The place that a cursor names. Raises BadInput."""
-    start, _, row = cursor.partition(".")
-    try:
-        place = Place(int(start) if start else None, int(row))
-    except ValueError:
-        raise BadInput(
-            f"{cursor[:60]!r} is no cursor", hint="pass on `next_cursor` of the page before"
-        ) from None
-    if not -(2**63) <= min(place.start_ns or 0, place.id) <= max(place.start_ns or 0, place.id) < 2**63:
-        raise BadInput("That is no cursor", hint="pass on `next_cursor` of the page before")
-    return place
+    numbers = re.fullmatch(r"(-?[0-9]{1,19}|)\.([0-9]{1,19})", cursor)
+    if not numbers:
+        raise BadInput(f"{cursor[:60]!r} is no cursor", hint="pass on `next_cursor` of the page before")
+    start, row = numbers.groups()
+    # Nineteen digits may be more than a column holds.
+    return Place(max(-(2**63), min(int(start), 2**63 - 2)) if start else None, min(int(row), 2**63 - 1))
 
 
 def page(

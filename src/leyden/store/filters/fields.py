@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from leyden.errors import BadInput
 from leyden.store.filters.grammar import And, Not, Or, Term, Tree, Value, Words, complaint
-from leyden.store.filters.values import TIME_ADVICE, Unit, number, time_ns
+from leyden.store.filters.values import Unit, number, time_ns
 from leyden.types import Mode, RolloutStatus, SpanKind
 
 Kind = Literal["text", "choice", "holds", "number", "count", "money", "seconds", "since", "until"]
@@ -24,6 +23,19 @@ OPERATORS: dict[Kind, tuple[str, ...]] = {
     **dict.fromkeys(("number", "count", "money", "seconds"), (":", "!=", ">", ">=", "<", "<=")),
     "since": (":",),
     "until": (":",),
+}
+
+
+_EXAMPLES: dict[Kind, str] = {
+    "text": "text, `begin*`",
+    "choice": "",
+    "holds": "text that occurs in it",
+    "number": "`0.5`, `0.1..0.5`",
+    "count": "`1000`, `1k`, `10..20`",
+    "money": "`0.01`, `$2`, `0.1..0.5`",
+    "seconds": "`500ms`, `2s`, `5m`, `1h`; seconds without a unit",
+    "since": "`7d`, `12h`, `2026-11-01`, `2026-11-01T12:00Z`, unix seconds",
+    "until": "as `since`",
 }
 
 
@@ -40,6 +52,24 @@ class Field(NamedTuple):
     def is_number(self) -> bool:
         """Whether its values are compared by size."""
         return self.kind in ("number", "count", "money", "seconds")
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """What may stand between the name and a value; "=" is ":"."""
+        # An attribute, or a field of spans, may be a number as well as a text.
+        return OPERATORS["number"] if self.name in ("attr.NAME", "span.FIELD") else OPERATORS[self.kind]
+
+    @property
+    def signs(self) -> str:
+        """The operators as the documentation shows them."""
+        return " ".join(self.operators)
+
+    @property
+    def values(self) -> str:
+        """Examples of what may follow, for the documentation."""
+        if self.name == "span.FIELD":
+            return "what that field takes"
+        return ", ".join(f"`{choice}`" for choice in self.choices) or _EXAMPLES[self.kind]
 
 
 def _table(*fields: Field) -> dict[str, Field]:
@@ -199,8 +229,8 @@ def _term(term: Term, fields: Mapping[str, Field], text: str, *, now: float) -> 
 
 def _test(term: Term, fields: Mapping[str, Field], text: str, *, now: float) -> Test:
     field, key = _field(term, fields, text)
-    if term.operator not in _operators(field):
-        allowed = " and ".join(_operators(field))
+    if term.operator not in field.operators:
+        allowed = " and ".join(field.operators)
         raise complaint(
             f"{term.name!r} does not take '{term.operator}'", text, term.column, f"it takes {allowed}"
         )
@@ -215,11 +245,6 @@ def _test(term: Term, fields: Mapping[str, Field], text: str, *, now: float) -> 
     if len(operands) > 1 and (field.kind in ("since", "until") or term.operator not in (":", "!=")):
         raise complaint(f"{term.name!r} takes one value", text, term.values[1].column)
     return Test(field, tuple(operands), key, term.column)
-
-
-def _operators(field: Field) -> tuple[str, ...]:
-    # An attribute may be a number as well as a text.
-    return OPERATORS["number"] if field.name == "attr.NAME" else OPERATORS[field.kind]
 
 
 def _field(term: Term, fields: Mapping[str, Field], text: str) -> tuple[Field, str]:
@@ -283,26 +308,3 @@ def _range(field: Field, text: str) -> Within:
     return Within(
         number(low, unit, per=field.per) if low else None, number(high, unit, per=field.per) if high else None
     )
-
-
-def describe(fields: Mapping[str, Field]) -> list[tuple[str, str, str, str]]:
-    """A row per field for the documentation: name, operators, an example of its values, meaning."""
-    return [(f.name, " ".join(_operators(f)), _values(f), f.doc) for f in fields.values()]
-
-
-def _values(field: Field) -> str:
-    if field.choices:
-        return ", ".join(field.choices)
-    if field.kind in ("since", "until"):
-        return "`7d`, `12h`, `2026-11-01`, `2026-11-01T12:00Z`, unix seconds"
-    return {
-        "text": "text, `begin*`",
-        "holds": "text that occurs in it",
-        "number": "`0.5`, `0.1..0.5`",
-        "count": "`1000`, `1k`, `10..20`",
-        "money": "`0.01`, `$2`, `0.1..0.5`",
-        "seconds": "`500ms`, `2s`, `5m`, `1h`; seconds without a unit",
-    }[field.kind]
-
-
-__all__ = ["ROLLOUT_FIELDS", "SPAN_FIELDS", "TIME_ADVICE", "BadInput", "Field", "bind", "describe"]
