@@ -122,7 +122,8 @@ class _FromProtobuf:
         trace_id = span.trace_id.hex()
         pairs = span.attributes[:]
         names, resource, owner = self._resource(group.resource, group.schema_url)
-        own = _owner(self._read.of(pairs)) if _OURS in payload else NOBODY
+        is_named = any(_OURS in raw for raw in pairs)
+        own = _owner(self._read.of(pairs)) if is_named else NOBODY
         if not _leads_to(owner, own, trace_id, here):
             resource = orjson.dumps({**names, "resource": _with_ids(names.get("resource", {}), here)})
             pairs = [raw for raw in pairs if self._read[raw][0] not in (ROLLOUT, ATTEMPT)]
@@ -242,12 +243,11 @@ class _Pairs(dict[bytes, "orjson.Fragment | _Object"]):
             key, value = self._read[raw]
         except wire.DecodeError:
             return {"key": UNDECODABLE, "value": {"bytesValue": base64.b64encode(raw).decode()}}
-        kind = type(value)
-        if kind is str:
-            pair = {"key": key, "value": {"stringValue": value}}
-        elif kind is bool:
+        if isinstance(value, str):
+            pair: _Object = {"key": key, "value": {"stringValue": value}}
+        elif isinstance(value, bool):
             pair = {"key": key, "value": {"boolValue": value}}
-        elif kind is int:
+        elif isinstance(value, int):
             pair = {"key": key, "value": {"intValue": str(value)}}
         else:
             pair = _exact(raw)
