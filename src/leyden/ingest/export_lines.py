@@ -333,9 +333,7 @@ def _row(layout: _Layout, held: Any) -> Row:
     row: list[Any] = list(layout.pick(held))
     for n in layout.floats:
         value = row[n]
-        if isinstance(value, str):
-            row[n] = float(value)
-        elif isinstance(value, int):
+        if isinstance(value, str | int):
             row[n] = float(value)
     for n in layout.jsons:
         text = getattr(held, f"{layout.names[n]}_text")

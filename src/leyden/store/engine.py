@@ -1,8 +1,7 @@
 """One open database, and everything in which SQLite and PostgreSQL differ.
 
 Owns: connecting, pragmas, transactions, translating driver errors, and the few words of SQL that are not the same.
-Promises: a `Tx` behaves alike on both; nothing above this file asks which database it runs on.
-Refuses to know: tables and their meaning.
+Promises: a `Tx` behaves alike on both; nothing above asks which database it runs on. Refuses to know: tables and their meaning.
 
 SQLite: one connection writes (the writer thread's), any number read. An in-memory database has a single connection that
 readers and the writer take in turns.
@@ -11,7 +10,7 @@ readers and the writer take in turns.
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -279,9 +278,19 @@ class Database:
                 yield Tx(connection)
 
     @contextmanager
+    def snapshot(self) -> Generator[Tx]:
+        """A read whose statements all see one moment. Keep it short: SQLite's log grows while it lasts. Raises as `read`."""
+        with self.read() as tx:
+            tx.driver("BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield tx
+            finally:
+                tx.driver("ROLLBACK")
+
+    @contextmanager
     def begin(self) -> Generator[Tx]:
         """A write transaction: committed when the block ends, undone when it raises. Raises StoreBusy, StoreFull, StoreError."""
-        with translated(self.label), self._shared or _NoLock():
+        with translated(self.label), self._shared or nullcontext():
             tx = self._begun()
             try:
                 yield tx
@@ -348,12 +357,6 @@ class Database:
             self._connection = None
         self.engine.dispose()
         self.readers.dispose()
-
-
-class _NoLock:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exc: object) -> None: ...
 
 
 def open_database(
