@@ -41,13 +41,14 @@ from leyden.server.routes import (
     runs,
     scores,
     spans,
+    transfer,
     workers,
 )
 from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, health]
+ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, transfer, keys, health]
 
 
 class Server:
