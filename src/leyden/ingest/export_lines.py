@@ -12,7 +12,7 @@ import base64
 import binascii
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -360,7 +360,7 @@ def _unbase(text: str) -> bytes:
 class Reader:
     """Reads an export line by line and checks it: the header first, nothing missing, nothing changed, nothing after the end.
 
-    Feed it lines with their breaks in order; call `finish` after the last. `number` is that of the line read last, from 1.
+    Feed it lines with their breaks in order; ask what is `missing` after the last. `number` is that of the line read last, from 1.
     """
 
     def __init__(self) -> None:
@@ -395,15 +395,18 @@ class Reader:
             return line
         return None
 
-    def finish(self) -> None:
-        """Raises BadFormat when the end of the export was never read."""
-        if not self._ended:
-            raise BadFormat(
-                f"The export is cut short after line {self.number}: its last line is missing"
-                if self.number
-                else "There is nothing to import: the input is empty",
-                hint="export again, or copy the whole file",
+    def missing(self) -> BadFormat | None:
+        """What to say when the input ends here; None after the end of the export."""
+        if self._ended:
+            return None
+        if not self.number:
+            return BadFormat(
+                "There is nothing to import: the input is empty", hint="`leyden export` makes an export"
             )
+        return BadFormat(
+            f"The export is cut short after line {self.number}: its last line is missing",
+            hint="export again, or copy the whole file",
+        )
 
     def _check_header(self, line: Line) -> None:
         held = line.row[0]
@@ -437,16 +440,3 @@ class Reader:
         return BadFormat(
             "This is no export of Leyden: its first line is no header", hint="`leyden export` makes one"
         )
-
-
-def lines_in(chunks: Iterable[bytes], *, limit: int) -> Iterator[bytes]:
-    """The lines of a stream, with their breaks. Raises BadFormat for one longer than `limit` bytes."""
-    rest = b""
-    for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else [rest + chunk]
-        for line in whole:
-            yield line + b"\n"
-        if len(rest) > limit:
-            raise BadFormat(f"A line of the export is longer than {limit} bytes")
-    if rest:
-        yield rest

@@ -4,7 +4,6 @@ Knows no route. An answer with an `error` object becomes the class of `errors.py
 becomes ServerUnreachable. httpx loads on the first request, so importing the SDK stays cheap.
 """
 
-import asyncio
 import json
 import os
 import threading
@@ -186,6 +185,8 @@ class Wire:
 
 async def _post(app: Any, path: str, chunks: Iterator[bytes], headers: Mapping[str, str]) -> Answer:
     """POST to an application in this process; its own client would read the whole body first."""
+    import asyncio  # takes long to load, and an agent needs it seldom
+
     status, answered, body = 500, dict[str, str](), bytearray()
     failed: list[BaseException] = []
 

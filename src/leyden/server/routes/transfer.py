@@ -106,6 +106,8 @@ class _Import:
         self._limit = 2 * max(context.settings.max_body_bytes, context.settings.max_span_bytes)
         self._rest: list[bytes] = []
         self._held = 0
+        self._lines: list[Line] = []
+        self._size = 0
         self._place = Place()
         self._added: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
@@ -125,21 +127,16 @@ class _Import:
             error = TooLarge(
                 f"Line {self._reader.number + 1} of the export is longer than {self._limit} bytes"
             )
-            batches.append(_Batch([], 0, error))
+            batches.append(self._batch(error))
         return batches
 
     def finish(self) -> list[_Batch]:
-        """The last batch, of a body whose last line has no break. Raises BadFormat when the export has no end."""
+        """The last batch, with the error of an export that has no end."""
         last = b"".join(self._rest)
-        batches = self._batches([last]) if last.strip() else []
-        if not any(batch.error for batch in batches):
-            self._reader.finish()
-        return batches
+        return self._batches([last] if last.strip() else [], is_last=True)
 
-    def _batches(self, raws: list[bytes]) -> list[_Batch]:
+    def _batches(self, raws: list[bytes], *, is_last: bool = False) -> list[_Batch]:
         found: list[_Batch] = []
-        lines: list[Line] = []
-        size = 0
         error: LeydenError | None = None
         for raw in raws:
             try:
@@ -147,16 +144,21 @@ class _Import:
             except LeydenError as odd:
                 error = odd
                 break
-            if line is None:
-                continue
-            lines.append(line)
-            size += len(raw)
-            if len(lines) >= _BATCH_LINES or size >= _BATCH_BYTES:
-                found.append(_Batch(lines, size))
-                lines, size = [], 0
-        if lines or error is not None:
-            found.append(_Batch(lines, size, error))
+            if line is not None:
+                self._lines.append(line)
+                self._size += len(raw)
+                if len(self._lines) >= _BATCH_LINES or self._size >= _BATCH_BYTES:
+                    found.append(self._batch())
+        if is_last and error is None:
+            error = self._reader.missing()
+        if is_last or error is not None:
+            found.append(self._batch(error))
         return found
+
+    def _batch(self, error: LeydenError | None = None) -> _Batch:
+        batch = _Batch(self._lines, self._size, error)
+        self._lines, self._size = [], 0
+        return batch
 
     async def put(self, batch: _Batch) -> None:
         """Write a batch and wait for its commit. Raises what ended the reading after it."""
