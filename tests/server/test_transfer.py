@@ -1,19 +1,15 @@
 """A project out of one store and into another: everything that can be asked for comes back equal."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from ingest.otlp_bodies import request
-from leyden.errors import BadFormat, BadInput, LeydenError
 from leyden.sdk.client import Client
 from leyden.server.app import create_app
 from leyden.settings import Settings
-from leyden.types import EnqueueRollout, PromptTemplate, RolloutConfig
+from leyden.types import PromptTemplate, RolloutConfig
 
 ODD = 'Grüße "日本" \U0001f600 \t\n end'
 
@@ -40,16 +36,26 @@ def fill(client: Client) -> None:
     config = RolloutConfig(max_attempts=3, retry_condition=["failed"], timeout_seconds=1e6)  # pyright: ignore[reportArgumentType]
     for n in range(6):
         client.enqueue(
-            {"task": n, "text": ODD}, mode="train", metadata={"n": n, "ü": None}, config=config, idempotency_key=f"key-{n}"
+            {"task": n, "text": ODD},
+            mode="train",
+            metadata={"n": n, "ü": None},
+            config=config,
+            idempotency_key=f"key-{n}",
         )
     claimed = client.dequeue("w-1", limit=4)
     for n, item in enumerate(claimed):
         ids = item.rollout_id, item.attempt.attempt_id
         odd = {"reward": 0.1 + n, "big": 2**53 + 1, "text": ODD, "nul": "a\0b", "list": [1, {"x": None}]}
-        client.add_spans([span(*ids, f"{i:016x}", attributes=odd, sequence_id=5 * (i % 2)) for i in range(1, 5)])
+        client.add_spans(
+            [span(*ids, f"{i:016x}", attributes=odd, sequence_id=5 * (i % 2)) for i in range(1, 5)]
+        )
         resource = {"agentlightning.rollout_id": ids[0], "agentlightning.attempt_id": ids[1]}
-        client.export_otlp(request({"attributes": {"x": 1}, "name": ODD}, resource=resource).SerializeToString())
-        client.add_scores([{"rollout_id": ids[0], "name": "helpful", "value": 0.1 + n, "source": "human", "time": 1.5}])
+        client.export_otlp(
+            request({"attributes": {"x": 1}, "name": ODD}, resource=resource).SerializeToString()
+        )
+        client.add_scores(
+            [{"rollout_id": ids[0], "name": "helpful", "value": 0.1 + n, "source": "human", "time": 1.5}]
+        )
         client.update_attempt(*ids, status=["succeeded", "failed", "failed", "running"][n], metadata={"a": 1})
     client.update_rollout(claimed[2].rollout_id, status="cancelled")
     client.export_otlp(request({"trace_id": bytes(range(3, 19)), "status": (2, "broke")}).SerializeToString())
