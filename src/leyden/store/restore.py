@@ -117,8 +117,9 @@ def _there(
 
 def _insert(here: _Batch, table: sa.Table, noun: str, row: Row, **more: Any) -> bool:
     """Add a row unless one of its names is taken; whether it went in."""
+    values = {**dict(zip(COLUMNS[noun], row, strict=True)), **more}
     insert = INSERTS[here.tx.dialect.name](table).on_conflict_do_nothing()
-    return here.tx.run(insert, {**dict(zip(COLUMNS[noun], row, strict=True)), **more}) == 1
+    return here.tx.first(insert.returning(table.c[COLUMNS[noun][0]]), values) is not None
 
 
 def _keyed(
