@@ -119,6 +119,7 @@ def _print_anything() -> None:
 COMMANDS = {
     "up": ("leyden.cli.up", "Start the server: store, OpenTelemetry collector, API."),
     "import": ("leyden.cli.import_runs", "Load recorded runs from files."),
+    "export": ("leyden.cli.export", "Write rollouts to files that can be imported again."),
     "rollouts": ("leyden.cli.rollouts", "List rollouts, newest first."),
     "spans": ("leyden.cli.spans", "List spans of all rollouts, newest first."),
     "show": ("leyden.cli.show", "Show one rollout as a tree of spans."),

@@ -181,6 +181,16 @@ def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: st
         rollups.add(tx, project, [records[i] for i in order if result.is_new[i]])
 
 
+def restore(tx: Tx, records: Sequence[SpanRecord], *, project: str) -> list[bool]:
+    """Put spans back as an export holds them, with their sequence ids; which of them were new.
+
+    Neither their rollout nor its attempts hear of it, and their rewards become no scores: an export holds those too.
+    """
+    result = Stored([record.sequence_id for record in records], [False] * len(records), {})
+    _write(tx, records, result, project=project)
+    return result.is_new
+
+
 def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:
     """Let a rollout and its attempt know of their new spans. Those of a superseded attempt never move the rollout."""
     rollout_id, attempt_id = new[0][:2]
