@@ -118,6 +118,7 @@ COMMANDS = {
     "import": ("leyden.cli.import_runs", "Load recorded runs from files."),
     "rollouts": ("leyden.cli.rollouts", "List rollouts, newest first."),
     "show": ("leyden.cli.show", "Show one rollout as a tree of spans."),
+    "search": ("leyden.cli.search", "Find spans by what they say."),
     "analyze": ("leyden.cli.analyze", "Say what goes wrong, how often, and what it costs."),
     "findings": ("leyden.cli.findings", "List what is worth fixing, and decide about it."),
     "metrics": ("leyden.cli.metrics", "Show spans, errors, latency and cost over time."),
