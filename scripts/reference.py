@@ -58,8 +58,8 @@ def filters_page() -> str:
         "`src/leyden/store/filters/fields.py` is the source of this page (`make docs`).",
         "",
     ]
-    for title, known in (("spans", SPAN_FIELDS), ("rollouts", ROLLOUT_FIELDS)):
-        rows = [f"| `{f.name}` | `{f.signs}` | {f.values} | {f.doc} |" for f in known.values()]
+    for title, listed in (("spans", SPAN_FIELDS), ("rollouts", ROLLOUT_FIELDS)):
+        rows = [f"| `{f.name}` | `{f.signs}` | {f.values} | {f.doc} |" for f in listed.values()]
         head = ["| field | operators | values | what it is |", "|---|---|---|---|"]
         parts += [f"## Of {title}", "", *head, *rows, ""]
     return "\n".join(parts)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from leyden.errors import BadInput
 from leyden.ingest.payload import spans_json
-from leyden.store import spans, tables
+from leyden.store import payloads, spans, tables
 from leyden.store.engine import Tx
 from leyden.store.filters.attributes import known_of, must_hold, passes
 from leyden.store.filters.fields import Tests
@@ -177,8 +177,9 @@ def _with_attributes(tx: Tx, places: Sequence[Place], tests: Sequence[Tests]) ->
     Bytes are searched for the names first: most payloads do not hold them, and need not be decoded.
     """
     names = [name for test in tests for name in must_hold(test)]
-    payloads = spans.payloads(tx, [place.id for place in places])
-    likely = [p for p in places if p.id in payloads and all(name in payloads[p.id][0] for name in names)]
-    decoded = map(orjson.loads, spans_json((*payloads[place.id], "", "", 0) for place in likely))
+    rows = tx.rows_by_id([s.c.id, s.c.rollout_id], [place.id for place in places])
+    held = payloads.by_id(tx, [(row[0], row[1]) for row in rows])
+    likely = [p for p in places if p.id in held and all(name in held[p.id][0] for name in names)]
+    decoded = map(orjson.loads, spans_json((*held[place.id], "", "", 0) for place in likely))
     known = map(known_of, decoded)
     return [p for p, found in zip(likely, known, strict=True) if all(passes(test, found) for test in tests)]

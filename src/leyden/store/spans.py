@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollups, scores, tables, traces
+from leyden.store import payloads, rollups, scores, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import SpanSummary
@@ -39,6 +39,7 @@ class _Place(NamedTuple):
     span_seq: int
     agent: str | None
     source: str | None
+    unpacked: int
     attempt_status: str | None
 
 
@@ -48,7 +49,7 @@ def _among(table: sa.Table, *statuses: str) -> sa.ColumnElement[bool]:
 
 PLACE = Statement(
     lambda _: (
-        sa.select(t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, a.c.status)
+        sa.select(t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, t.c.unpacked, a.c.status)
         .select_from(
             t.outerjoin(a, sa.and_(a.c.rollout_id == t.c.rollout_id, a.c.attempt_id == bind("attempt")))
         )
@@ -76,10 +77,12 @@ def _touching(**columns: sa.ColumnElement[Any]) -> Statement:
     )
 
 
-# Three, because setting a column writes its index again, also when the value stays.
+# Four, because setting a column writes its index again, also when the value stays.
+_UNPACKED: sa.ColumnElement[int] = sa.literal_column("1")
 COUNT = _touching()
-START = _touching(status=_STARTED)
-REVIVE = _touching(status=_STARTED, deadline=_WATCHED)
+MARK = _touching(unpacked=_UNPACKED)
+START = _touching(unpacked=_UNPACKED, status=_STARTED)
+REVIVE = _touching(unpacked=_UNPACKED, status=_STARTED, deadline=_WATCHED)
 TOUCH_ATTEMPT = Statement(
     lambda _: (
         sa.update(a)
@@ -168,14 +171,24 @@ def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: st
         for id_, i in zip(ids, order, strict=True)
     ]
     fresh = tx.insert_new(s, rows)
-    payloads: list[tuple[int, str, bytes]] = []
+    fresh_payloads: list[tuple[int, str, bytes]] = []
     for id_, i in zip(ids, order, strict=True):
         if fresh is None or id_ in fresh:
             result.is_new[i] = True
-            payloads.append((id_, records[i].encoding, records[i].payload))
-    if payloads:
-        tx.insert_new(p, payloads)
+            fresh_payloads.append((id_, records[i].encoding, records[i].payload))
+    if fresh_payloads:
+        tx.insert_new(p, fresh_payloads)
         rollups.add(tx, project, [records[i] for i in order if result.is_new[i]])
+
+
+def restore(tx: Tx, records: Sequence[SpanRecord], *, project: str) -> list[bool]:
+    """Put spans back as an export holds them, with their sequence ids; which of them were new.
+
+    Neither their rollout nor its attempts hear of it, and their rewards become no scores: an export holds those too.
+    """
+    result = Stored([record.sequence_id for record in records], [False] * len(records), {})
+    _write(tx, records, result, project=project)
+    return result.is_new
 
 
 def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:
@@ -188,7 +201,7 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
     elif place.status == "preparing":
         tx.hot(START, **same, attempt=attempt_id)
     else:
-        tx.hot(COUNT, **same)
+        tx.hot(COUNT if place.unpacked else MARK, **same)
     tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, now=now)
     rewarded = [record for record in new if record.scores]
     if rewarded:
@@ -284,13 +297,8 @@ def query_payloads(
         which.condition(project)
     )
     rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
-    found = payloads(tx, [row[0] for row in rows])
-    return [PayloadRow(*found[row[0]], *row[1:]) for row in rows], total
-
-
-def payloads(tx: Tx, ids: Sequence[int]) -> dict[int, tuple[bytes, str]]:
-    """The payload and its encoding of each span, by row."""
-    return {row[0]: row[1:] for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], ids)}
+    found = payloads.by_id(tx, [(row[0], row[1]) for row in rows])
+    return [PayloadRow(*found[row[0]], *row[1:]) for row in rows if row[0] in found], total
 
 
 def payload(tx: Tx, rollout_id: str, attempt_id: str, span_id: str, *, project: str) -> PayloadRow | None:
