@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from leyden.ingest import otlp_json, wire
+from leyden.ingest import native, otlp_json, wire
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 from leyden.ingest.text import as_json, without_surrogates
 
@@ -42,13 +42,27 @@ def spans_json(rows: Iterable[StoredSpan | tuple[bytes, str, str, str, int]]) ->
     """
     protobuf = _FromProtobuf()
     out: list[bytes] = []
-    for payload, encoding, rollout_id, attempt_id, sequence_id in rows:
-        if encoding == "agl":
+    held = list(rows)
+    for row, json in zip(held, _natively(held), strict=True):
+        payload, encoding, rollout_id, attempt_id, sequence_id = row
+        if json is not None:
+            out.append(json)
+        elif encoding == "agl":
             out.append(_agl(payload, rollout_id, attempt_id, sequence_id))
         else:
             read = protobuf.span if encoding == "otlp" else _from_json
             out.append(_json(read(payload, rollout_id, attempt_id, sequence_id)))
     return out
+
+
+def _natively(rows: list[Any]) -> list[bytes | None]:
+    """The JSON of those that the decoder in C reads."""
+    if native.spans_json is None:
+        return [None] * len(rows)
+    if all(row[1] == "otlp" for row in rows):
+        return native.spans_json(rows)
+    found = iter(native.spans_json([row for row in rows if row[1] == "otlp"]))
+    return [next(found) if row[1] == "otlp" else None for row in rows]
 
 
 def _agl(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> bytes:
