@@ -51,8 +51,9 @@ spans_json: "Callable[[list[Any]], list[bytes | None]] | None" = None
 def use(is_wanted: bool) -> bool:
     """Use the decoder in C from now on, in this whole process, or do not; whether it is used, which takes that it is installed."""
     global reader, spans_json
-    reader = spans_json = None
-    if is_wanted and _Reader is not None:
+    if not is_wanted or _Reader is None:
+        reader = spans_json = None
+    elif reader is None:
         reader, spans_json = _new_reader(_Reader), _spans_json
     return reader is not None
 

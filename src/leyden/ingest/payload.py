@@ -140,6 +140,14 @@ class _FromProtobuf:
         except wire.DecodeError:
             return "undecodable", raw.hex()
 
+    def _read(self, message: Any, raw: bytes) -> tuple[Any, dict[str, Any]]:
+        """A scope, event or link and its attributes: ingest reads none that it does not need, so some may not decode."""
+        try:
+            read = message.FromString(raw)
+        except wire.DecodeError:
+            return message(), {"undecodable": raw.hex()}
+        return read, self._attributes(read.attributes)
+
     def _resource(self, raw: bytes, schema_url: bytes) -> orjson.Fragment:
         found = self._resources.get((raw, schema_url))
         if found is None:
@@ -151,32 +159,29 @@ class _FromProtobuf:
     def _scope(self, raw: bytes) -> orjson.Fragment:
         found = self._scopes.get(raw)
         if found is None:
-            scope = wire.Scope.FromString(raw)
-            fields = {
-                "name": wire.string(scope.name),
-                "version": wire.string(scope.version),
-                "attributes": self._attributes(scope.attributes),
-            }
+            scope, attributes = self._read(wire.Scope, raw)
+            name, version = wire.string(scope.name), wire.string(scope.version)
+            fields = {"name": name, "version": version, "attributes": attributes}
             found = self._scopes[raw] = orjson.Fragment(_json(fields))
         return found
 
     def _event(self, raw: bytes) -> dict[str, Any]:
-        event = wire.Event.FromString(raw)
+        event, attributes = self._read(wire.Event, raw)
         return {
             "name": wire.string(event.name),
-            "attributes": self._attributes(event.attributes),
+            "attributes": attributes,
             "timestamp": event.time_ns / 1_000_000_000 if event.time_ns else None,
         }
 
     def _link(self, raw: bytes) -> dict[str, Any]:
-        link = wire.Link.FromString(raw)
+        link, attributes = self._read(wire.Link, raw)
         context = {
             "trace_id": link.trace_id.hex(),
             "span_id": link.span_id.hex(),
             "is_remote": False,
             "trace_state": _trace_state(link.trace_state) if link.trace_state else {},
         }
-        return {"context": context, "attributes": self._attributes(link.attributes)}
+        return {"context": context, "attributes": attributes}
 
 
 def _trace_state(raw: bytes) -> dict[str, str]:
