@@ -9,7 +9,7 @@ import orjson
 import sqlalchemy as sa
 
 from leyden.errors import NotFound
-from leyden.store import resources, tables, workers
+from leyden.store import resources, rollups, tables, workers
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import FINAL_ROLLOUT, QUEUED_ROLLOUT, AttemptStatus, RolloutConfig, RolloutStatus
@@ -478,8 +478,9 @@ def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
 
 def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
     """Remove a rollout with its attempts, spans, payloads, scores and evidence. Raises NotFound."""
-    hold(tx, rollout_id, project=project)
     s, p = tables.span, tables.span_payload
+    hold(tx, rollout_id, project=project)
+    rollups.remove(tx, project, tx.all(sa.select(*rollups.COLUMNS).where(s.c.rollout_id == rollout_id)))
     tx.run(sa.delete(p).where(p.c.id.in_(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))))
     for table in (s, a, tables.score, tables.finding_evidence, t):
         tx.run(sa.delete(table).where(table.c.rollout_id == rollout_id))
