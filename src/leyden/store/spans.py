@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollups, scores, tables, traces
+from leyden.store import rollups, scores, span_pages, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
@@ -282,12 +282,19 @@ def query_payloads(
     tx: Tx, which: SpanFilter, paging: Paging, *, project: str
 ) -> tuple[list[PayloadRow], int]:
     """A page of spans as they came, and how many match."""
+    rows, total = _page(tx, which, paging, project=project)
+    payloads = _payloads(tx, [row[0] for row in rows])
+    return [PayloadRow(*payloads[row[0]], *row[1:]) for row in rows], total
+
+
+def _page(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tuple[Sequence[Any], int]:
+    check_paging(paging, list(SORTABLE))
+    if span_pages.is_common(which.attempt_id, paging, has_conditions=bool(which.exact or which.contains)):
+        return span_pages.in_sequence(tx, which.rollout_id, which.attempt_id, paging, project=project)
     select = sa.select(s.c.id, s.c.rollout_id, s.c.attempt_id, s.c.sequence_id).where(
         which.condition(project)
     )
-    rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
-    payloads = _payloads(tx, [row[0] for row in rows])
-    return [PayloadRow(*payloads[row[0]], *row[1:]) for row in rows], total
+    return paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
 
 
 def _payloads(tx: Tx, ids: Sequence[int]) -> dict[int, tuple[bytes, str]]:
