@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from bench import spans
@@ -106,7 +107,7 @@ def made(database: str, number: int) -> Filled:
             times.append(time.perf_counter())
     finally:
         store.close()
-    return Filled(database, number, *(b - a for a, b in zip(times, times[1:], strict=False)))
+    return Filled(database, number, *(b - a for a, b in pairwise(times)))
 
 
 def sqlite(number: int, folder: Path) -> Filled:
