@@ -107,11 +107,17 @@ def start(
 
 
 def start_leyden(
-    folder: Path, *, port: int | None = None, synchronous: str | None = None, database: str | None = None
+    folder: Path,
+    *,
+    port: int | None = None,
+    synchronous: str | None = None,
+    database: str | None = None,
+    env: dict[str, str] | None = None,
 ) -> Server:
     """`leyden up` on a database, by default `folder`/leyden.db, which is made when absent."""
     port = port or free_port()
-    env = {"LEYDEN_LOG_LEVEL": "warning", "XDG_DATA_HOME": str(folder), "LEYDEN_URL": "", "LEYDEN_DB": ""}
+    own = {"LEYDEN_LOG_LEVEL": "warning", "XDG_DATA_HOME": str(folder), "LEYDEN_URL": "", "LEYDEN_DB": ""}
+    env = own | (env or {})
     # A checkout that is not installed runs too: PYTHONPATH is made absolute, as the server's directory is another.
     paths = [str(ROOT / "src"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     env["PYTHONPATH"] = os.pathsep.join(str(Path(p).resolve()) for p in paths)
