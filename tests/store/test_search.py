@@ -100,17 +100,8 @@ def counts(store: Store) -> tuple[int, int]:
 
 
 def forget_all(store: Store, rollout_id: str) -> None:
-    """Delete the spans of a rollout as deleting does."""
-
-    def change(tx: Any) -> None:
-        rows = [
-            row[0]
-            for row in tx.all(sa.select(tables.span.c.id).where(tables.span.c.rollout_id == rollout_id))
-        ]
-        search.forget(tx, rows)
-        rollouts.delete(tx, rollout_id, project=P)
-
-    store.writer.run(change)
+    """Delete a rollout."""
+    store.writer.run(lambda tx: rollouts.delete(tx, rollout_id, project=P))
 
 
 # ── What is found ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -57,7 +57,7 @@ def command(
     \b
     Examples:
       leyden search "connection refused" --agent router --since 7d
-      leyden search '"connection refused" -timeout' --status error
+      leyden search "refun* OR credit" --status error
       leyden search refund --max-reward 0 --json
     """
     now = time.time()

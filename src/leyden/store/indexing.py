@@ -149,7 +149,7 @@ def _spans(tx: Tx, todos: Sequence[Todo]) -> list[_Span]:
         .order_by(s.c.rollout_id, s.c.attempt_id, s.c.sequence_id, s.c.id)
     )
     order = {todo.rollout_id: n for n, todo in enumerate(todos)}
-    found = [_Span(*row[:3], (row[1], *row[3:])) for row in rows]
+    found = [_Span(row[0], row[1], row[2], (row[1], *row[3:])) for row in rows]
     return sorted(found, key=lambda span: order[span.rollout_id])
 
 
