@@ -26,7 +26,7 @@ from leyden.errors import StoreBusy, StoreError
 from leyden.ingest import texts
 from leyden.ingest.payload import spans_json
 from leyden.ingest.words import normalise
-from leyden.store import fulltext, tables
+from leyden.store import fulltext, payloads, tables
 from leyden.store.engine import Tx
 from leyden.store.opening import Store
 
@@ -35,7 +35,6 @@ log = logging.getLogger("leyden.store")
 m = tables.message
 h = tables.message_hit
 s = tables.span
-p = tables.span_payload
 k = tables.pack
 t = tables.rollout
 
@@ -193,22 +192,14 @@ def _known(tx: Tx, spans: Sequence[_Span]) -> dict[bytes, set[tuple[str | None, 
     return found
 
 
-def payloads_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, tuple[bytes, str]]:
-    """The payloads of spans, given as (`span.id`, rollout)."""
-    return {
-        row[0]: row[1:]
-        for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], [id_ for id_, _ in rows])
-    }
-
-
 def texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
     """What spans say, given as (`span.id`, rollout); without those whose payload is gone.
 
     Raises StoreError when a pack is damaged.
     """
-    payloads = payloads_of(tx, rows)
-    known = [id_ for id_, _ in rows if id_ in payloads]
-    rendered = spans_json((*payloads[id_], "", "", 0) for id_ in known)
+    stored = payloads.by_id(tx, rows)
+    known = [id_ for id_, _ in rows if id_ in stored]
+    rendered = spans_json((*stored[id_], "", "", 0) for id_ in known)
     return {id_: texts.of_span(orjson.loads(text)) for id_, text in zip(known, rendered, strict=True)}
 
 

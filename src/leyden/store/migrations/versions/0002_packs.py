@@ -46,6 +46,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_pack_texts_by", "pack", ["texts_by"])
     op.create_table(
+        "pack_object",
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("time", SECONDS, nullable=False),
+        sa.PrimaryKeyConstraint("url", name="pk_pack_object"),
+    )
+    op.create_table(
         "message",
         sa.Column("id", ROW_ID, autoincrement=True, nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
@@ -60,6 +66,8 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_message_hit_span_row", "message_hit", ["span_row"])
+    failed = sa.text("status = 'error' OR fingerprint IS NOT NULL")
+    op.create_index("ix_span_failed", "span", ["start_ns"], sqlite_where=failed, postgresql_where=failed)
     op.create_table(
         "rollup",
         sa.Column("project", sa.Text(), nullable=False),
