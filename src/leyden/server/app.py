@@ -35,12 +35,14 @@ from leyden.server.routes import (
     findings,
     health,
     keys,
+    metrics,
     otlp,
     packs,
     resources,
     rollouts,
     runs,
     scores,
+    search,
     spans,
     workers,
 )
@@ -48,7 +50,9 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, packs, health]
+ROUTERS = [
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, keys, packs, health,
+]  # fmt: skip
 
 
 class Server:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
-from leyden.store import payloads, scores, tables, traces
+from leyden.store import payloads, rollups, scores, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
@@ -180,6 +180,7 @@ def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: st
             fresh_payloads.append((id_, records[i].encoding, records[i].payload))
     if fresh_payloads:
         tx.insert_new(p, fresh_payloads)
+        rollups.add(tx, project, [records[i] for i in order if result.is_new[i]])
 
 
 def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:

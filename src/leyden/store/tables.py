@@ -175,6 +175,7 @@ pack = Table(
     Column("directory", LargeBinary, nullable=False),
     Column("frame", LargeBinary),
     UniqueConstraint("rollout_id", "part"),
+    Index("ix_pack_texts_by", "texts_by"),
 )
 
 # Objects in a bucket that no pack points at: being written since `time`, or (time 0) to be removed. See `pack.py`.
@@ -185,14 +186,13 @@ pack_object = Table(
     Column("time", Real, nullable=False),
 )
 
-# Each distinct text once per project; its words are in `message_index` (FTS5 or tsvector), under the same number.
+# Each distinct text once per project: `hash` is of both. Its words are in `message_index` (FTS5 or tsvector), under the same number.
 message = Table(
     "message",
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("project", Text, nullable=False),
     Column("hash", LargeBinary, nullable=False),
-    UniqueConstraint("project", "hash"),
+    UniqueConstraint("hash"),
 )
 
 # Which spans say it: of each rollout the first for every combination of what a search can be narrowed to.
