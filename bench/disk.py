@@ -21,7 +21,7 @@ from leyden.ingest.readers import READERS
 from leyden.sdk.client import Client
 from leyden.server.app import create_app
 from leyden.settings import Settings
-from leyden.store import spans
+from leyden.store import indexing, spans
 from leyden.store.opening import Store
 from leyden.store.query import Paging
 from leyden.store.spans import SpanFilter
@@ -60,6 +60,7 @@ def measure(name: str, reader: str, paths: list[Path], database: Path) -> None:
         start = time.perf_counter()
         client.pack()
         seconds = time.perf_counter() - start
+        index(app.context.store)
         after = sizes(database)
         compact(database)
         whole = sizes(database)
@@ -81,6 +82,16 @@ def measure(name: str, reader: str, paths: list[Path], database: Path) -> None:
         verdict = "met" if size <= bar * as_json else "MISSED"
         print(f"  {what}: {size / as_json:.1%} of OTLP/JSON, bar {bar:.0%}: {verdict}")
     print()
+
+
+def index(store: Store) -> None:
+    """What the search index's job does once a rollout is packed."""
+    while True:
+        with store.database.read() as tx:
+            todos = indexing.pending(tx, limit=50)
+        if not todos:
+            return
+        indexing.index_rollouts(store, todos)
 
 
 def line(name: str, figures: list[int], count: int, as_json: int) -> None:
