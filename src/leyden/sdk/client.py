@@ -15,6 +15,7 @@ from leyden.sdk.calls.resources import ResourceCalls
 from leyden.sdk.calls.rollouts import RolloutCalls
 from leyden.sdk.calls.search import SearchCalls
 from leyden.sdk.calls.spans import SpanCalls
+from leyden.sdk.calls.transfer import TransferCalls
 from leyden.sdk.calls.workers import WorkerCalls
 from leyden.sdk.wire import DEFAULT_URL, UNSET, Unset, Wire
 from leyden.settings import Settings
@@ -30,6 +31,7 @@ class Client(
     WorkerCalls,
     FindingCalls,
     MetricCalls,
+    TransferCalls,
     ServerCalls,
 ):
     """A conversation with one server.

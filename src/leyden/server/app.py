@@ -44,6 +44,7 @@ from leyden.server.routes import (
     scores,
     search,
     spans,
+    transfer,
     workers,
 )
 from leyden.settings import Settings
@@ -51,7 +52,7 @@ from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
 ROUTERS = [
-    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, keys, packs, health,
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, transfer, keys, packs, health,
 ]  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from leyden.errors import StoreBusy, StoreError
 from leyden.ingest import texts
 from leyden.ingest.payload import spans_json
 from leyden.ingest.words import normalise
-from leyden.store import fulltext, tables
+from leyden.store import fulltext, payloads, tables
 from leyden.store.engine import Tx
 from leyden.store.opening import Store
 
@@ -35,7 +35,6 @@ log = logging.getLogger("leyden.store")
 m = tables.message
 h = tables.message_hit
 s = tables.span
-p = tables.span_payload
 k = tables.pack
 t = tables.rollout
 
@@ -149,7 +148,7 @@ def _spans(tx: Tx, todos: Sequence[Todo]) -> list[_Span]:
         .order_by(s.c.rollout_id, s.c.attempt_id, s.c.sequence_id, s.c.id)
     )
     order = {todo.rollout_id: n for n, todo in enumerate(todos)}
-    found = [_Span(*row[:3], (row[1], *row[3:])) for row in rows]
+    found = [_Span(row[0], row[1], row[2], (row[1], *row[3:])) for row in rows]
     return sorted(found, key=lambda span: order[span.rollout_id])
 
 
@@ -195,10 +194,7 @@ def _known(tx: Tx, spans: Sequence[_Span]) -> dict[bytes, set[tuple[str | None, 
 
 def payloads_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, tuple[bytes, str]]:
     """The payloads of spans, given as (`span.id`, rollout)."""
-    return {
-        row[0]: row[1:]
-        for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], [id_ for id_, _ in rows])
-    }
+    return payloads.by_id(tx, rows)
 
 
 def texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list[str]]:

@@ -7,14 +7,12 @@ again changes nothing. A span of an unknown rollout is refused alone.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import orjson
 import sqlalchemy as sa
 
-from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
 from leyden.store import payloads, rollups, scores, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
-from leyden.store.query import Logic, Paging, check_paging, joined, paged
+from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import SpanSummary
 
 s = tables.span
@@ -183,6 +181,16 @@ def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: st
         rollups.add(tx, project, [records[i] for i in order if result.is_new[i]])
 
 
+def restore(tx: Tx, records: Sequence[SpanRecord], *, project: str) -> list[bool]:
+    """Put spans back as an export holds them, with their sequence ids; which of them were new.
+
+    Neither their rollout nor its attempts hear of it, and their rewards become no scores: an export holds those too.
+    """
+    result = Stored([record.sequence_id for record in records], [False] * len(records), {})
+    _write(tx, records, result, project=project)
+    return result.is_new
+
+
 def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:
     """Let a rollout and its attempt know of their new spans. Those of a superseded attempt never move the rollout."""
     rollout_id, attempt_id = new[0][:2]
@@ -305,67 +313,6 @@ def summaries(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tup
     select = sa.select(*SUMMARY_COLUMNS).where(which.condition(project))
     rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
     return [SpanSummary(*row) for row in rows], total
-
-
-def search(
-    tx: Tx,
-    *,
-    project: str,
-    since_ns: int | None,
-    until_ns: int | None,
-    equal: dict[str, str],
-    attributes: Sequence[tuple[str, str]],
-    paging: Paging,
-) -> tuple[list[SpanSummary], int]:
-    """Spans across rollouts, newest first: by start time, by columns, and by text that an attribute must hold.
-
-    An attribute is looked for in the payloads of the spans that the other filters leave, so narrow the time range.
-    """
-    where = [s.c.project == project, *(s.c[name] == value for name, value in equal.items())]
-    if since_ns is not None:
-        where.append(s.c.start_ns >= since_ns)
-    if until_ns is not None:
-        where.append(s.c.start_ns < until_ns)
-    newest = [s.c.start_ns.desc().nulls_last(), s.c.id.desc()]
-    if not attributes:
-        rows, total = paged(tx, sa.select(*SUMMARY_COLUMNS).where(*where), paging, SORTABLE, otherwise=newest)
-        return [SpanSummary(*row) for row in rows], total
-    check_paging(paging, [])
-    candidates = tx.all(sa.select(s.c.id, s.c.rollout_id).where(*where).order_by(*newest))
-    matching = _with_attributes(tx, candidates, attributes)
-    end = None if paging.limit < 0 else paging.offset + paging.limit
-    page = matching[paging.offset : end]
-    found = {
-        row[0]: SpanSummary(*row[1:])
-        for row in tx.all(sa.select(s.c.id, *SUMMARY_COLUMNS).where(s.c.id.in_(page)))
-    }
-    return [found[id_] for id_ in page], len(matching)
-
-
-def _with_attributes(tx: Tx, rows: Sequence[Any], wanted: Sequence[tuple[str, str]]) -> list[int]:
-    """Those of the spans (row id, rollout id) whose attributes, on the span or its resource, equal what is wanted (compared as text).
-
-    Bytes are searched for the keys first: most payloads do not hold them, and need not be decoded.
-    """
-    keys = [key.encode() for key, _ in wanted]
-    matching: list[int] = []
-    for some in (rows[i : i + 500] for i in range(0, len(rows), 500)):
-        found = payloads.by_id(tx, some)
-        likely = [id_ for id_, _ in some if id_ in found and all(key in found[id_][0] for key in keys)]
-        decoded = spans_json((*found[id_], "", "", 0) for id_ in likely)
-        matching += [
-            id_ for id_, text in zip(likely, decoded, strict=True) if _holds(orjson.loads(text), wanted)
-        ]
-    return matching
-
-
-def _holds(span: dict[str, Any], wanted: Sequence[tuple[str, str]]) -> bool:
-    known = {**span["resource"]["attributes"], **span["attributes"]}
-    return all(key in known and _as_text(known[key]) == value for key, value in wanted)
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 OF_ATTEMPT = Statement(

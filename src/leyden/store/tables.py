@@ -34,6 +34,7 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 QUEUED = text("status IN ('queuing', 'requeuing')")
 WATCHED = text("deadline IS NOT NULL")
+FAILED = text("status = 'error' OR fingerprint IS NOT NULL")
 UNPACKED = text("unpacked = 1 AND end_time IS NOT NULL")
 KEYED = text("idempotency_key IS NOT NULL")
 
@@ -146,6 +147,7 @@ span = Table(
     UniqueConstraint("rollout_id", "attempt_id", "span_id"),
     Index("ix_span_order", "rollout_id", "attempt_id", "sequence_id"),
     Index("ix_span_start", "start_ns"),
+    Index("ix_span_failed", "start_ns", sqlite_where=FAILED, postgresql_where=FAILED),
 )
 
 # One row per span, apart from it: lists and scans never read these pages. `id` is the span's. Only spans that no pack holds.

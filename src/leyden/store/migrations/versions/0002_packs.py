@@ -67,6 +67,8 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_message_hit_span_row", "message_hit", ["span_row"])
+    failed = sa.text("status = 'error' OR fingerprint IS NOT NULL")
+    op.create_index("ix_span_failed", "span", ["start_ns"], sqlite_where=failed, postgresql_where=failed)
     op.create_table(
         "rollup",
         sa.Column("project", sa.Text(), nullable=False),
