@@ -116,8 +116,8 @@ class _Server(uvicorn.Server):
         announce(self._settings, self._context.store.database.label)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Long polls answer at once when they see this; otherwise each stop would wait for them.
-        self._context.draining = True
+        # Long polls and streams end at once; otherwise each stop would wait for them.
+        self._context.drain()
         await super().shutdown(sockets)
 
 

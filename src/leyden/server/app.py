@@ -31,6 +31,7 @@ from leyden.server.http import (
 from leyden.server.jobs import Jobs
 from leyden.server.metrics import Meter, WriterState
 from leyden.server.routes import (
+    events,
     findings,
     health,
     keys,
@@ -46,7 +47,7 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, health]
+ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, events, health]
 
 
 class Server:
@@ -107,7 +108,7 @@ def create_app(settings: Settings) -> Server:
     Raises what `open_store` raises: better now, in one line, than at the first request.
     """
     context = Context(settings, open_store(settings), started=time.time())
-    context.store.writer.listeners.append(context.bell.ring)
+    context.store.writer.listeners += [context.bell.ring, context.watchers.tell]
     registry = CollectorRegistry()
     registry.register(WriterState(context))
 
@@ -125,6 +126,7 @@ def create_app(settings: Settings) -> Server:
 
 @asynccontextmanager
 async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
+    listener = context.listen()
     jobs = Jobs(context)
     # What start-up made lives as long as the process; the collector need not look at it again.
     gc.collect()
@@ -132,7 +134,8 @@ async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        context.draining = True
+        context.drain()
+        listener.close()
         jobs.stop()
         context.store.close()
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,6 +26,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.functions import GenericFunction
 
 from leyden.errors import BadInput, MissingExtra, StoreBusy, StoreError, StoreFull
+from leyden.store import notices
 
 # PostgreSQL takes this from 64 rows on; below that the extra statements cost more than they save.
 COPY_FROM_ROWS = 64
@@ -93,15 +95,15 @@ class Statement:
 class Tx:
     """A transaction or a read: what every store function takes first.
 
-    `notices` are names of things that changed ("queue:default", "rollout:ro-…"); the writer hands them to listeners after
-    the commit.
+    `notices` say what changed ("queue:default", a StoreEvent); PostgreSQL tells the other replicas with the commit, and the
+    writer its listeners after it.
     """
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
         self.dialect = connection.dialect
         self.is_sqlite = connection.dialect.name == "sqlite"
-        self.notices: set[str] = set()
+        self.notices = notices.Notices()
         self._later: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._raw: Any = connection.connection.dbapi_connection
         self._cursor: Any = (
@@ -222,6 +224,13 @@ class Tx:
             function, items = self._later.popitem()
             function(self, items)
 
+    def commit(self, *, sender: str) -> None:
+        """Commit, telling the other replicas what changed. The writer's transaction ends so."""
+        if self.is_sqlite or not self.notices:
+            self._cursor.execute("COMMIT")
+        else:  # several statements in one text cannot be prepared
+            self._cursor.execute(notices.commit(self.notices, sender=sender), prepare=False)
+
     def take_turns(self, name: str) -> None:
         """Wait until no other replica is between here and its commit under this name. SQLite has one writer anyway."""
         if not self.is_sqlite:
@@ -263,6 +272,7 @@ class Database:
         self.engine = engine
         self.readers = readers
         self.label = label  # without a password, for people
+        self.name = uuid4().hex[:12]  # by which a replica knows its own notices
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._shared = threading.RLock() if shared else None
         self._connection: sa.Connection | None = None
@@ -286,7 +296,7 @@ class Database:
             try:
                 yield tx
                 tx.finish()
-                tx.driver("COMMIT")
+                tx.commit(sender=self.name)
             except BaseException:
                 self._roll_back(tx)
                 raise

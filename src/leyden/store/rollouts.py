@@ -12,7 +12,14 @@ from leyden.errors import NotFound
 from leyden.store import resources, tables, workers
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
-from leyden.types import FINAL_ROLLOUT, QUEUED_ROLLOUT, AttemptStatus, RolloutConfig, RolloutStatus
+from leyden.types import (
+    FINAL_ROLLOUT,
+    QUEUED_ROLLOUT,
+    AttemptStatus,
+    RolloutConfig,
+    RolloutStatus,
+    StoreEvent,
+)  # fmt: skip
 
 t = tables.rollout
 a = tables.attempt
@@ -164,6 +171,7 @@ def add(
     )  # fmt: skip
     if not added:
         return None
+    announce(tx, project=project, rollout_id=rollout_id, status=status)
     return RolloutRow(
         rollout_id, item.input, now, None, item.mode, resources_id, status, config_text, item.metadata, None, attempt_id,
         0 if attempt_id is None else 1, source, None,
@@ -191,18 +199,8 @@ def add_attempt(
         start_time=now, worker_id=worker_id, lease_until=lease_until,
     )  # fmt: skip
     return AttemptRow(
-        rollout.rollout_id,
-        attempt_id,
-        sequence_id,
-        now,
-        None,
-        "preparing",
-        worker_id,
-        None,
-        None,
-        None,
-        lease_until,
-    )
+        rollout.rollout_id, attempt_id, sequence_id, now, None, "preparing", worker_id, None, None, None, lease_until
+    )  # fmt: skip
 
 
 def start_attempt(
@@ -221,6 +219,7 @@ def start_attempt(
             "deadline": now,
         },
     )
+    announce(tx, project=project, rollout_id=rollout_id, status="preparing")
     row = get(tx, rollout_id, project=project)
     made = add_attempt(tx, row, attempt_id=attempt_id, sequence_id=row.attempts, worker_id=worker_id, now=now)
     if worker_id is not None:
@@ -294,7 +293,8 @@ def _cancel_attempt(tx: Tx, row: RolloutRow, *, project: str, now: float) -> Non
 
 
 def announce(tx: Tx, *, project: str, rollout_id: str, status: str) -> None:
-    """Note what waiters want to know: a rollout ended, or there is work on the queue."""
+    """Note what waiters want to know: a rollout ended, or there is work on the queue; and its status for those who watch."""
+    tx.notices.add(StoreEvent("rollouts", rollout_id, status, project))
     if status in FINAL_ROLLOUT:
         tx.notices.add(f"rollout:{rollout_id}")
     elif status in QUEUED_ROLLOUT:
