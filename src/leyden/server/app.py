@@ -30,6 +30,7 @@ from leyden.server.http import (
 )
 from leyden.server.jobs import Jobs
 from leyden.server.metrics import Meter, WriterState
+from leyden.server.roles import Roles
 from leyden.server.routes import (
     events,
     findings,
@@ -61,6 +62,7 @@ class Server:
         self.api = api
         self._guard = Guard(context)
         self._meter = Meter(registry)
+        self._roles = Roles(context.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,6 +74,7 @@ class Server:
         template = "(refused)"
         try:
             caller = await self._guard.caller(scope)
+            self._roles.check(method, path)
             if handler is not None:
                 template = ATTEMPT if params else path
                 reply = await answer(

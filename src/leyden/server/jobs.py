@@ -1,20 +1,32 @@
 """What happens without a request: the watchdog and the copying of SQLite's write-ahead log.
 
-Each job is a plain function of the context, run in one background thread; one that fails is logged and tried again.
+Each job is a plain function of the context, run in a background thread of its own; one that fails is logged and tried again.
+A job that is `alone` runs on one replica at a time: see `store/election.py`.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
 from leyden.store import attempts
+from leyden.store.election import Election
 
 log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
+
+
+class Job(NamedTuple):
+    """Something to do again and again. `alone`: by one of all replicas, for it concerns the database and not this process."""
+
+    name: str
+    pause_s: float
+    run: Callable[[], object]
+    alone: bool = False
 
 
 def watch(context: Context) -> int:
@@ -30,34 +42,44 @@ def watch(context: Context) -> int:
     )
 
 
+def plan(context: Context) -> list[Job]:
+    """Every job of a server."""
+    return [
+        Job("watchdog", context.settings.watchdog_s, lambda: watch(context), alone=True),
+        Job("checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
+    ]
+
+
 class Jobs:
     """The background threads of one server; `stop` waits for a job in progress to end."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, jobs: list[Job] | None = None) -> None:
+        jobs = plan(context) if jobs is None else jobs
+        if "jobs" not in context.settings.roles_here:
+            jobs = [job for job in jobs if not job.alone]
         self._stop = threading.Event()
-        plan: list[tuple[str, float, Callable[[], object]]] = [
-            ("leyden-watchdog", context.settings.watchdog_s, lambda: watch(context)),
-            ("leyden-checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
-        ]
+        self._election = Election(context.store.database, [job.name for job in jobs if job.alone])
         self._threads = [
-            threading.Thread(target=self._repeat, args=(pause_s, job), name=name, daemon=True)
-            for name, pause_s, job in plan
+            threading.Thread(target=self._repeat, args=(job,), name=f"leyden-{job.name}", daemon=True)
+            for job in jobs
         ]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Stop all jobs."""
+        """Stop all jobs, and let other replicas lead."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self._election.close()
 
-    def _repeat(self, pause_s: float, job: Callable[[], object]) -> None:
-        while not self._stop.wait(pause_s):
+    def _repeat(self, job: Job) -> None:
+        while not self._stop.wait(job.pause_s):
+            if job.alone and not self._election.leads(job.name):
+                continue
             try:
-                job()
+                job.run()
             except LeydenError as error:
-                log.warning("%s: %s", threading.current_thread().name, error)
+                log.warning("%s: %s", job.name, error)
             except Exception:
-                log.exception("%s failed", threading.current_thread().name)
+                log.exception("%s failed", job.name)
