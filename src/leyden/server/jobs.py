@@ -6,13 +6,12 @@ A job that is `alone` runs on one replica at a time: see `store/election.py`.
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
-from leyden.store import attempts
+from leyden.server.watchdog import Watchdog
 from leyden.store.election import Election
 
 log = logging.getLogger("leyden.jobs")
@@ -29,23 +28,10 @@ class Job(NamedTuple):
     alone: bool = False
 
 
-def watch(context: Context) -> int:
-    """One scan of the watchdog; how many rollouts it looked at."""
-    settings, now = context.settings, time.time()
-    with context.store.database.read() as tx:
-        if not attempts.is_due(tx, now=now):
-            return 0
-    return context.store.writer.run(
-        lambda tx: attempts.scan(
-            tx, now=now, lease_s=settings.lease_s, quiet_s=settings.quiet_s, up_since=context.started
-        )
-    )
-
-
 def plan(context: Context) -> list[Job]:
     """Every job of a server."""
     return [
-        Job("watchdog", context.settings.watchdog_s, lambda: watch(context), alone=True),
+        Job("watchdog", context.settings.watchdog_s, Watchdog(context), alone=True),
         Job("checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
     ]
 
