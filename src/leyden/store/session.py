@@ -7,11 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from leyden.store.engine import Database
-
-# Both sides ask each other over TCP after this many idle seconds, three times; a Unix socket knows by itself.
-KEEPALIVE_S = 5
-UNANSWERED_S = 15
+from leyden.store.engine import KEEPALIVE, KEEPALIVE_S, Database
 
 
 @contextmanager
@@ -23,19 +19,13 @@ def connect_alone(database: Database, *, name: str, idle_s: int = 0) -> Generato
     import psycopg
 
     given = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    checks = f"-c tcp_keepalives_idle={KEEPALIVE_S} -c tcp_keepalives_interval={KEEPALIVE_S} -c tcp_keepalives_count=2"
-    connection: Any = psycopg.connect(
-        given,
-        autocommit=True,
-        application_name=name,
-        connect_timeout=UNANSWERED_S,
-        keepalives_idle=KEEPALIVE_S,
-        keepalives_interval=KEEPALIVE_S,
-        keepalives_count=2,
-        tcp_user_timeout=UNANSWERED_S * 1000,
-        options=f"{checks} -c idle_session_timeout={idle_s * 1000}",
-    )
+    connection: Any = psycopg.connect(given, autocommit=True, application_name=name, **KEEPALIVE)
     try:
+        # Settings of the session, not of the address: an address may have options of its own.
+        connection.execute(f"SET tcp_keepalives_idle = {KEEPALIVE_S}")
+        connection.execute(f"SET tcp_keepalives_interval = {KEEPALIVE_S}")
+        connection.execute("SET tcp_keepalives_count = 2")
+        connection.execute(f"SET idle_session_timeout = {idle_s * 1000}")
         yield connection
     finally:
         connection.close()
