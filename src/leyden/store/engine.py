@@ -27,7 +27,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from leyden.errors import BadInput, MissingExtra
 from leyden.store import notices
-from leyden.store.failures import translated
+from leyden.store.driver_errors import translated
 
 # PostgreSQL takes this from 64 rows on; below that the extra statements cost more than they save.
 COPY_FROM_ROWS = 64

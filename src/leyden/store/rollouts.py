@@ -9,7 +9,7 @@ import orjson
 import sqlalchemy as sa
 
 from leyden.errors import NotFound
-from leyden.store import resources, tables, workers
+from leyden.store import resources, rollups, tables, workers
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import (
@@ -127,11 +127,8 @@ def start(
     known = find_key(tx, item.idempotency_key, project=project) or find(tx, rollout_id, project=project)
     if known is not None:
         return attempted(tx, known.rollout_id, project=project)
-    limits = (
-        [x for x in (item.config.timeout_seconds, item.config.unresponsive_seconds) if x is not None]
-        if item.config
-        else []
-    )
+    allowed = (item.config.timeout_seconds, item.config.unresponsive_seconds) if item.config else ()
+    limits = [seconds for seconds in allowed if seconds is not None]
     row = add(
         tx, item, rollout_id, project=project, status="preparing", now=now, attempt_id=attempt_id,
         resources_id=item.resources_id or resources.latest_id(tx, project=project),
@@ -478,8 +475,9 @@ def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
 
 def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
     """Remove a rollout with its attempts, spans, payloads, scores and evidence. Raises NotFound."""
-    hold(tx, rollout_id, project=project)
     s, p = tables.span, tables.span_payload
+    hold(tx, rollout_id, project=project)
+    rollups.remove(tx, project, tx.all(sa.select(*rollups.COLUMNS).where(s.c.rollout_id == rollout_id)))
     tx.run(sa.delete(p).where(p.c.id.in_(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))))
     for table in (s, a, tables.score, tables.finding_evidence, t):
         tx.run(sa.delete(table).where(table.c.rollout_id == rollout_id))

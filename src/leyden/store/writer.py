@@ -21,8 +21,8 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from leyden.errors import LeydenError, StoreBusy, StoreFull
+from leyden.store.driver_errors import as_store_error
 from leyden.store.engine import Database, Tx
-from leyden.store.failures import as_store_error
 from leyden.store.notices import Notice, Notices
 
 log = logging.getLogger("leyden.store")

@@ -1,4 +1,7 @@
-"""What a driver's error means to a caller: the error tree in place of whatever sqlite3, psycopg or SQLAlchemy raise."""
+"""What a database driver raises, as the error tree says it: locked, full, foreign, away, or a request it cannot hold.
+
+Knows the words of SQLite and PostgreSQL; refuses to know what was asked of them.
+"""
 
 import sqlite3
 from collections.abc import Generator
