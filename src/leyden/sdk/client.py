@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from leyden.errors import LeydenError
+from leyden.sdk.calls.events import EventCalls
 from leyden.sdk.calls.findings import FindingCalls
 from leyden.sdk.calls.keys import ServerCalls
 from leyden.sdk.calls.metrics import MetricCalls
@@ -31,6 +32,7 @@ class Client(
     WorkerCalls,
     FindingCalls,
     MetricCalls,
+    EventCalls,
     TransferCalls,
     ServerCalls,
 ):
