@@ -1,6 +1,7 @@
 """The few words of SQL in which SQLite and PostgreSQL differ, and statements compiled once for the hot paths."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
