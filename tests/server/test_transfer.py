@@ -142,7 +142,9 @@ def test_a_store_survives_the_way_to_the_other_database_and_back(
 def test_recorded_runs_come_back_byte_for_byte(
     client: Client, tmp_path: Path, data_dir: Path, reader: str, parts: tuple[str, ...]
 ) -> None:
-    runs = [run for run in READERS[reader].read(data_dir.joinpath(*parts)) if isinstance(run, RecordedRun)][:12]
+    runs = [run for run in READERS[reader].read(data_dir.joinpath(*parts)) if isinstance(run, RecordedRun)][
+        :12
+    ]
     client.import_runs(runs)
     made = exported(client)
     with opened(str(tmp_path / "other.db")) as other:
@@ -159,7 +161,9 @@ def test_otlp_json_of_an_export_is_filed_under_the_same_rollouts(client: Client)
     for line in exported(client, format="otlp-json").splitlines():
         client.export_otlp(line, "application/json")
     after = everything(client)
-    assert [item["spans"] for item in after["runs"]["items"]] == [item["spans"] for item in before["runs"]["items"]]
+    assert [item["spans"] for item in after["runs"]["items"]] == [
+        item["spans"] for item in before["runs"]["items"]
+    ]
 
 
 def test_a_rollout_larger_than_a_slice_keeps_its_order(client: Client, tmp_path: Path) -> None:
@@ -168,7 +172,9 @@ def test_a_rollout_larger_than_a_slice_keeps_its_order(client: Client, tmp_path:
     client.add_spans([span(*ids, f"{i:016x}", sequence_id=i % 7) for i in range(1, 2600)])
     with opened(str(tmp_path / "other.db")) as other:
         other.import_export([exported(client)])
-        assert [s.span_id for s in other.spans(ids[0]).items] == [s.span_id for s in client.spans(ids[0]).items]
+        assert [s.span_id for s in other.spans(ids[0]).items] == [
+            s.span_id for s in client.spans(ids[0]).items
+        ]
         assert body(exported(other)) == body(exported(client))
 
 
@@ -186,20 +192,23 @@ def test_an_import_that_broke_off_goes_on_where_it_stopped(client: Client, tmp_p
 
 
 def test_a_broken_line_keeps_what_came_before_it(client: Client) -> None:
-    with pytest.raises(BadFormat, match=r"^Line 3 of the export: .*; 1 rollouts and 0 spans before it are in the store$"):
+    with pytest.raises(
+        BadFormat, match=r"^Line 3 of the export: .*; 1 rollouts and 0 spans before it are in the store$"
+    ):
         client.import_export([HEAD, ROLLOUT, b'{"type":"span","rollout_id":7}\n'])
     assert client.rollouts().total == 1
 
 
 HEAD = b'{"type":"header","format":"leyden-export","version":1}\n'
-ROLLOUT = (
-    b'{"type":"rollout","rollout_id":"ro-1","status":"running","input":1,"config":{},"start_time":1.0,"attempts":0,"span_seq":0}\n'
-)
+ROLLOUT = b'{"type":"rollout","rollout_id":"ro-1","status":"running","input":1,"config":{},"start_time":1.0,"attempts":0,"span_seq":0}\n'
 
 
 def test_a_rollout_of_another_project_is_left_alone(client: Client) -> None:
     fill(client)
-    client.wire.key, made = client.create_key("theirs", scopes=["admin"], project="theirs")["key"], exported(client)
+    client.wire.key, made = (
+        client.create_key("theirs", scopes=["admin"], project="theirs")["key"],
+        exported(client),
+    )
     answer = client.import_export([made])
     assert answer["added"]["rollout"] == 0
     assert answer["added"]["resources"] == 2

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.settings import Settings
+from leyden.store import tables
 from leyden.store.opening import Store, open_store
 
 
@@ -28,3 +30,17 @@ def make_span(rollout_id: str, attempt_id: str, number: int = 1, **overrides: ob
         "payload": b'{"sequence_id":0}', **overrides,
     }  # fmt: skip
     return SpanRecord(**given)  # pyright: ignore[reportArgumentType]
+
+
+def pack_all(store: Store) -> None:
+    """Have every rollout packed."""
+    k = tables.pack.c
+    with store.database.read() as tx:
+        rows = tx.all(sa.select(tables.rollout.c.rollout_id, tables.rollout.c.project))
+    packs = [
+        {k.project: project, k.rollout_id: rollout_id, k.part: 0, k.spans: 1, k.raw_bytes: 1, k.packed_bytes: 1, k.create_time: 0.0,
+         k.directory: b""}
+        for rollout_id, project in rows
+    ]  # fmt: skip
+    for pack in packs:
+        store.writer.run(lambda tx, pack=pack: tx.run(sa.insert(tables.pack).values(pack)))

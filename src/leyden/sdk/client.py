@@ -10,8 +10,10 @@ from typing import Any, Self
 from leyden.errors import LeydenError
 from leyden.sdk.calls.findings import FindingCalls
 from leyden.sdk.calls.keys import ServerCalls
+from leyden.sdk.calls.metrics import MetricCalls
 from leyden.sdk.calls.resources import ResourceCalls
 from leyden.sdk.calls.rollouts import RolloutCalls
+from leyden.sdk.calls.search import SearchCalls
 from leyden.sdk.calls.spans import SpanCalls
 from leyden.sdk.calls.transfer import TransferCalls
 from leyden.sdk.calls.workers import WorkerCalls
@@ -22,7 +24,15 @@ __all__ = ["UNSET", "Client", "Unset"]
 
 
 class Client(
-    RolloutCalls, SpanCalls, ResourceCalls, WorkerCalls, FindingCalls, TransferCalls, ServerCalls
+    RolloutCalls,
+    SpanCalls,
+    SearchCalls,
+    ResourceCalls,
+    WorkerCalls,
+    FindingCalls,
+    MetricCalls,
+    TransferCalls,
+    ServerCalls,
 ):
     """A conversation with one server.
 

@@ -35,11 +35,14 @@ from leyden.server.routes import (
     findings,
     health,
     keys,
+    metrics,
     otlp,
+    packs,
     resources,
     rollouts,
     runs,
     scores,
+    search,
     spans,
     transfer,
     workers,
@@ -48,7 +51,9 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, transfer, keys, health]
+ROUTERS = [
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, transfer, keys, packs, health,
+]  # fmt: skip
 
 
 class Server:

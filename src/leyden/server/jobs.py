@@ -1,4 +1,4 @@
-"""What happens without a request: the watchdog and the copying of SQLite's write-ahead log.
+"""What happens without a request: the watchdog, packing, the search index, the copying of SQLite's write-ahead log.
 
 Each job is a plain function of the context, run in one background thread; one that fails is logged and tried again.
 """
@@ -9,6 +9,10 @@ from collections.abc import Callable
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
+from leyden.server.indexing import PAUSE_S as INDEX_S
+from leyden.server.indexing import Indexing
+from leyden.server.packing import PAUSE_S as PACK_S
+from leyden.server.packing import Packing
 from leyden.server.watchdog import Watchdog
 
 log = logging.getLogger("leyden.jobs")
@@ -24,6 +28,8 @@ class Jobs:
         self._stop = threading.Event()
         plan: list[tuple[str, float, Callable[[], object]]] = [
             ("leyden-watchdog", context.settings.watchdog_s, Watchdog(context)),
+            ("leyden-packing", PACK_S, Packing(context, self._stop)),
+            ("leyden-indexing", INDEX_S, Indexing(context, self._stop)),
             ("leyden-checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
         ]
         self._threads = [
