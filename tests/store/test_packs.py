@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from leyden.errors import StoreError
 from leyden.ingest.payload import spans_json
-from leyden.store import frames, pack, payloads, rollouts, spans, tables
+from leyden.store import frames, pack, payloads, rollouts, span_lists, spans, tables
+from leyden.store.filters import span_tests
+from leyden.store.filters.spans import taken_apart
 from leyden.store.frames import Entry
 from leyden.store.opening import Store
 from leyden.store.query import Paging
@@ -316,10 +318,10 @@ def test_attributes_are_found_in_packs(store: Store) -> None:
     store.writer.run(lambda tx: spans.insert(tx, [record], project="default", now=NOW, quiet_s=900))
     end(store)
     pack.pack_all(store, now=NOW)
-    asked = {"project": "default", "since_ns": None, "until_ns": None, "equal": {}, "paging": Paging()}
     with store.database.read() as tx:
-        assert spans.search(tx, **asked, attributes=[("tier", "gold")])[1] == 1
-        assert spans.search(tx, **asked, attributes=[("tier", "tin")])[1] == 0
+        for tier, matches in (("gold", 1), ("tin", 0)):
+            wanted = taken_apart(span_tests(f"attr.tier:{tier}", now=NOW))
+            assert span_lists.page(tx, wanted, project="default", limit=10).total == matches
         rows, _ = spans.query_payloads(tx, SpanFilter("ro-1"), Paging(), project="default")
     assert rows[0].encoding == "agl-filed", "its ids were compared when it was packed"
     assert spans_json(rows) == [payload]
