@@ -12,7 +12,7 @@ NO_PIP = { echo "pip could not install what is missing (its reason is above); a 
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo check test bench compat docs openapi lock clean
+.PHONY: help setup native demo check test bench soak compat docs openapi lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: setup ## all tests, on SQLite and PostgreSQL (PYTEST_ARGS="-k name" for so
 
 bench: setup ## measure this machine; results go to bench/results/
 	$(BIN)/python -m bench
+
+soak: setup ## half an hour at half of the sustainable load, with packing, pruning and queries
+	$(BIN)/python -m bench.soak
 
 compat: setup ## Agent Lightning's own client against a Leyden server (installs 800 MB)
 	$(BIN)/python tests/compat/prepare.py

@@ -278,6 +278,18 @@ def test_a_span_that_comes_while_its_rollout_is_packed_keeps_it_due(store: Store
     assert read(store) == expected(range(1, 11))
 
 
+def test_a_pack_never_takes_the_number_of_the_one_it_replaces(store: Store) -> None:
+    begin(store)
+    end(store)
+    numbers: list[int] = []
+    for n in range(1, 4):
+        add(store, [n])
+        pack.pack_all(store, now=NOW)
+        with store.database.read() as tx:
+            numbers += [row.id for row in payloads.packs_of(tx, ["ro-1"])]
+    assert len(set(numbers)) == 3, "or an indexer would take the new one for done"
+
+
 def test_a_rollout_deleted_while_it_is_packed_leaves_nothing(store: Store) -> None:
     begin(store)
     add(store, range(1, 10))

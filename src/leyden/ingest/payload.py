@@ -45,17 +45,13 @@ def spans_json(rows: Iterable[StoredSpan | tuple[bytes, str, str, str, int]]) ->
     """
     protobuf = _FromProtobuf()
     out: list[bytes] = []
-<<<<<<< HEAD
     held = list(rows)
     for row, json in zip(held, _natively(held), strict=True):
         payload, encoding, rollout_id, attempt_id, sequence_id = row
         if json is not None:
             out.append(json)
-=======
-    for payload, encoding, rollout_id, attempt_id, sequence_id in rows:
-        if encoding == FILED:
+        elif encoding == FILED:
             out.append(payload)
->>>>>>> main
         elif encoding == "agl":
             out.append(_agl(payload, rollout_id, attempt_id, sequence_id))
         else:

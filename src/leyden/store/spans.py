@@ -10,13 +10,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
-<<<<<<< HEAD
-from leyden.store import rollups, scores, span_pages, tables, traces
-=======
-from leyden.store import payloads, rollups, scores, tables, traces
->>>>>>> main
+from leyden.store import payloads, rollups, scores, span_pages, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
-from leyden.store.query import Logic, Paging, joined, paged
+from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
 
 s = tables.span
@@ -298,8 +294,8 @@ def query_payloads(
 ) -> tuple[list[PayloadRow], int]:
     """A page of spans as they came, and how many match."""
     rows, total = _page(tx, which, paging, project=project)
-    payloads = _payloads(tx, [row[0] for row in rows])
-    return [PayloadRow(*payloads[row[0]], *row[1:]) for row in rows], total
+    found = payloads.by_id(tx, [(row[0], row[1]) for row in rows])
+    return [PayloadRow(*found[row[0]], *row[1:]) for row in rows if row[0] in found], total
 
 
 def _page(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tuple[Sequence[Any], int]:
@@ -309,17 +305,7 @@ def _page(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tuple[S
     select = sa.select(s.c.id, s.c.rollout_id, s.c.attempt_id, s.c.sequence_id).where(
         which.condition(project)
     )
-<<<<<<< HEAD
     return paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
-
-
-def _payloads(tx: Tx, ids: Sequence[int]) -> dict[int, tuple[bytes, str]]:
-    return {row[0]: row[1:] for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], ids)}
-=======
-    rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
-    found = payloads.by_id(tx, [(row[0], row[1]) for row in rows])
-    return [PayloadRow(*found[row[0]], *row[1:]) for row in rows if row[0] in found], total
->>>>>>> main
 
 
 def payload(tx: Tx, rollout_id: str, attempt_id: str, span_id: str, *, project: str) -> PayloadRow | None:
