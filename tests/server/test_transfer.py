@@ -87,7 +87,9 @@ def everything(client: Client) -> dict[str, Any]:
         "resources": client.request("GET", "/v1/agl/resources", params={"limit": -1}),
         "workers": client.request("GET", "/v1/agl/workers", params={"limit": -1}),
         "findings": client.request("GET", "/api/findings"),
-        "chart": client.request("GET", "/api/metrics/chart", params={"since": 0, "by": "tool", "grain": "day"}),
+        "chart": client.request(
+            "GET", "/api/metrics/chart", params={"since": 0, "by": "tool", "grain": "day"}
+        ),
     }
     for item in shown["rollouts"]["items"]:
         rollout_id = item["rollout_id"]
