@@ -121,6 +121,7 @@ COMMANDS = {
     "analyze": ("leyden.cli.analyze", "Say what goes wrong, how often, and what it costs."),
     "findings": ("leyden.cli.findings", "List what is worth fixing, and decide about it."),
     "delete": ("leyden.cli.delete", "Delete rollouts with everything recorded of them."),
+    "db": ("leyden.cli.db", "Look after the database: size, retention, check, backup."),
     "keys": ("leyden.cli.keys", "Create, list and revoke the keys of a server."),
     "info": ("leyden.cli.info", "Say which store this is and what it holds."),
 }

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from leyden.errors import LeydenError
+from leyden.sdk.calls.database import DatabaseCalls
 from leyden.sdk.calls.findings import FindingCalls
 from leyden.sdk.calls.keys import ServerCalls
 from leyden.sdk.calls.resources import ResourceCalls
@@ -20,7 +21,7 @@ from leyden.settings import Settings
 __all__ = ["UNSET", "Client", "Unset"]
 
 
-class Client(RolloutCalls, SpanCalls, ResourceCalls, WorkerCalls, FindingCalls, ServerCalls):
+class Client(RolloutCalls, SpanCalls, ResourceCalls, WorkerCalls, FindingCalls, DatabaseCalls, ServerCalls):
     """A conversation with one server.
 
     url: default `LEYDEN_URL`, else http://127.0.0.1:4747. key: default `LEYDEN_API_KEY`.

@@ -31,6 +31,7 @@ from leyden.server.http import (
 from leyden.server.jobs import Jobs
 from leyden.server.metrics import Meter, WriterState
 from leyden.server.routes import (
+    database,
     findings,
     health,
     keys,
@@ -46,7 +47,7 @@ from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, health]
+ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, database, health]
 
 
 class Server:

@@ -1,4 +1,4 @@
-"""What happens without a request: the watchdog and the copying of SQLite's write-ahead log.
+"""What happens without a request: the watchdog, retention, and the copying of SQLite's write-ahead log.
 
 Each job is a plain function of the context, run in one background thread; one that fails is logged and tried again.
 """
@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
-from leyden.store import attempts
+from leyden.store import attempts, retention
+from leyden.store.retention import Pruned
 
 log = logging.getLogger("leyden.jobs")
 
@@ -30,6 +31,15 @@ def watch(context: Context) -> int:
     )
 
 
+def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Pruned:
+    """Apply the retention policies of every project; what went. enough: True ends the work early."""
+    otherwise = retention.default(context.settings)
+    gone = retention.apply(context.store, now=time.time(), otherwise=otherwise, enough=enough)
+    if gone.rollouts:
+        log.info("retention deleted %d rollouts with %d spans", gone.rollouts, gone.spans)
+    return gone
+
+
 class Jobs:
     """The background threads of one server; `stop` waits for a job in progress to end."""
 
@@ -39,10 +49,12 @@ class Jobs:
         plan: list[tuple[str, float, Callable[[], object]]] = [
             ("leyden-watchdog", context.settings.watchdog_s, lambda: watch(context)),
             ("leyden-checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
+            ("leyden-retention", context.settings.retention_s, lambda: forget(context, self._stop.is_set)),
         ]
         self._threads = [
             threading.Thread(target=self._repeat, args=(pause_s, job), name=name, daemon=True)
             for name, pause_s, job in plan
+            if pause_s
         ]
         for thread in self._threads:
             thread.start()
