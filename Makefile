@@ -10,7 +10,7 @@ NO_PIP = { echo "pip could not install what is missing (its reason is above); a 
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench compat docs lock clean
+.PHONY: help setup demo check test bench compat docs openapi lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ compat: setup ## Agent Lightning's own client against a Leyden server (installs 
 
 docs: setup ## write docs/reference/ again from the code
 	$(BIN)/python scripts/reference.py
+
+openapi: setup ## write openapi.json again from the routes
+	$(BIN)/python scripts/openapi.py
 
 lock: $(VENV)/bin/python ## resolve the dependencies again and write both lock files
 	$(PIP) uv

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,16 +118,16 @@ def client(settings: "Settings") -> "Iterator[Client]":
         yield client
 
 
-@pytest.fixture
-def server_url(tmp_path: Path) -> Iterator[str]:
-    """The address of a real server on a free loopback port, over a fresh SQLite file."""
+@contextmanager
+def serving(settings: "Settings") -> Iterator[str]:
+    """The address of a real server on a free loopback port."""
     import uvicorn
 
     from leyden.server.app import create_app
-    from leyden.settings import Settings
 
-    app = create_app(Settings(db=str(tmp_path / "served.db")))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning")
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started and thread.is_alive():
@@ -136,6 +137,15 @@ def server_url(tmp_path: Path) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture
+def server_url(tmp_path: Path) -> Iterator[str]:
+    """The address of a real server over a fresh SQLite file."""
+    from leyden.settings import Settings
+
+    with serving(Settings(db=str(tmp_path / "served.db"))) as url:
+        yield url
 
 
 @dataclass

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 import leyden
 from leyden.errors import BadInput, LeydenError, NotFound
+from leyden.server import openapi
 from leyden.server.auth import Guard
 from leyden.server.context import Context
 from leyden.server.hot import ATTEMPT, answer, match
@@ -117,6 +118,7 @@ def create_app(settings: Settings) -> Server:
     app.state.metrics = registry
     for module in ROUTERS:
         app.include_router(module.router)
+    app.openapi = lambda: openapi.document(app, [module.router for module in ROUTERS], HOT)
     app.add_exception_handler(LeydenError, _answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)

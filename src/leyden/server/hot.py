@@ -4,7 +4,7 @@ Everything else goes on to FastAPI. The two answer errors alike.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
@@ -22,7 +22,38 @@ class Call(NamedTuple):
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
+H = TypeVar("H", bound=Handler)
 Routes = dict[tuple[str, str], Handler]
+
+
+class Shape(NamedTuple):
+    """What a hot route takes and answers, for the contract: a type or a JSON schema, and other media beside JSON."""
+
+    body: Any = None
+    query: Any = None
+    status: int = 200
+    media: tuple[str, ...] = ()
+
+
+_shapes: dict[Handler, Shape] = {}
+
+
+def takes(
+    body: Any = None, *, query: Any = None, status: int = 200, media: tuple[str, ...] = ()
+) -> Callable[[H], H]:
+    """Say for `openapi.json` what a hot route takes; it reads its body itself."""
+
+    def describe(handler: H) -> H:
+        _shapes[handler] = Shape(body, query, status, media)
+        return handler
+
+    return describe
+
+
+def shape_of(handler: Handler) -> Shape:
+    """What was said with `takes`; nothing taken and 200 answered when nothing was."""
+    return _shapes.get(handler, Shape())
+
 
 # The one hot path that holds ids: /v1/agl/rollouts/{rollout}/attempts/{attempt}
 ATTEMPT = "/v1/agl/rollouts/{}/attempts/{}"

@@ -157,12 +157,12 @@ def decode_model(body: bytes, model: type[M], settings: Settings) -> M:
     """JSON into a pydantic model. Raises as `decode` does."""
     refuse_deeper(body, settings.max_depth)
     try:
-        # pydantic takes NaN for JSON, and what is written back would be null.
-        orjson.loads(body)
+        # Not left to pydantic, which takes NaN for JSON and integers of any length: neither could be written back.
+        given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadFormat(f"The body is not JSON: {error}") from None
     try:
-        return model.model_validate_json(body)
+        return model.model_validate(given)
     except ValidationError as error:
         raise unfit(error, "body") from None
 

@@ -42,4 +42,5 @@ def body_of(model: type[M]) -> Any:
         body = await read_body(request.scope, request.receive, limit=settings.max_body_bytes)
         return decode_model(b"{}" if body.strip() in (b"", b"null") else body, model, settings)
 
+    read.model = model  # pyright: ignore[reportFunctionMemberAccess]  # what the contract says of the body
     return Depends(read)

@@ -445,7 +445,7 @@ def translated(label: str) -> Generator[None]:
     """Turn what a driver raises into the error tree, naming the database."""
     try:
         yield
-    except (DBAPIError, sqlite3.Error, OSError) as error:
+    except (DBAPIError, sqlite3.Error, OSError, OverflowError) as error:
         raise as_store_error(error, label) from error
     except Exception as error:
         if type(error).__module__.startswith("psycopg"):
@@ -453,11 +453,18 @@ def translated(label: str) -> Generator[None]:
         raise
 
 
-def as_store_error(error: BaseException, label: str) -> StoreError:
-    """The store error that a driver's error means."""
+def as_store_error(error: BaseException, label: str) -> StoreError | BadInput:
+    """The error that a driver's error means."""
     original = getattr(error, "orig", None) or error
     said = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
     low = said.lower()
+    if isinstance(original, OverflowError) or "out of range" in low:
+        return BadInput(
+            "A number in the request is larger than a database can hold",
+            hint="whole numbers have at most 64 bits",
+        )
+    if "nul (0x00)" in low:
+        return BadInput("A text in the request holds NUL, which no stored text does", hint="leave it out")
     if (
         "disk is full" in low
         or "no space left" in low

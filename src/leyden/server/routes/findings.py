@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from leyden.analysis.report import analyze
@@ -54,7 +54,10 @@ def analyze_runs(request: Request, asked: Annotated[Analyze, body_of(Analyze)]) 
 
 @router.get("/findings")
 def list_findings(
-    request: Request, status: FindingStatus | None = None, limit: int = -1, offset: int = 0
+    request: Request,
+    status: FindingStatus | None = None,
+    limit: Annotated[int, Query(ge=-1)] = -1,
+    offset: Annotated[int, Query(ge=0)] = 0,
 ) -> Response:
     """A page of findings as they were last measured, the weightiest first."""
     with context_of(request).store.database.read() as tx:

@@ -9,7 +9,7 @@ from leyden.errors import BadFormat, LeydenError, StoreBusy, StoreFull
 from leyden.ingest import otlp, otlp_answers, otlp_json
 from leyden.ingest.filing import Limits
 from leyden.ingest.record import Decoded, Rejected
-from leyden.server.hot import Call, Routes
+from leyden.server.hot import Call, Routes, takes
 from leyden.server.http import Reply, header
 from leyden.store import spans
 
@@ -19,6 +19,10 @@ JSON = b"application/json"
 INLINE_BYTES = 64 * 1024
 
 
+OBJECT = {"type": "object"}
+
+
+@takes(OBJECT, media=(PROTOBUF.decode(),))
 async def traces(call: Call) -> Reply:
     """POST /v1/traces: answered once the spans are committed; spans that are refused are counted in `partial_success`."""
     kind = header(call.scope, b"content-type").split(";")[0].strip().lower().encode()
@@ -76,6 +80,7 @@ def _status_reply(error: LeydenError, kind: bytes) -> Reply:
     return Reply(status, body, kind, headers)
 
 
+@takes(OBJECT, media=(PROTOBUF.decode(),))
 async def unkept(call: Call) -> Reply:
     """POST /v1/logs and /v1/metrics: accepted with a warning that nothing of it is kept."""
     kind = header(call.scope, b"content-type").split(";")[0].strip().lower().encode()

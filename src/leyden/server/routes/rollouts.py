@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from leyden.errors import BadFormat, BadInput
 from leyden.server import wire
-from leyden.server.hot import ATTEMPT, Call, Routes
+from leyden.server.hot import ATTEMPT, Call, Routes, takes
 from leyden.server.http import Reply, check_id, decode, json_reply
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import attempts, deletion, queue, rollouts
@@ -75,20 +75,22 @@ class _NewRollout(msgspec.Struct):
     input: msgspec.Raw
     mode: Literal["train", "val", "test"] | None = None
     resources_id: str | None = None
-    config: msgspec.Raw = RAW_NULL
-    metadata: msgspec.Raw = RAW_NULL
+    config: msgspec.Raw | UnsetType = UNSET
+    metadata: msgspec.Raw | UnsetType = UNSET
     idempotency_key: str | None = None
     worker_id: str | None = None
 
     def checked(self, call: Call) -> NewRollout:
         settings = call.context.settings
-        config = bytes(self.config).strip()
+        config = b"null" if self.config is UNSET else bytes(self.config).strip()
         return NewRollout(
             input=_text(bytes(self.input)),
             mode=self.mode,
             resources_id=check_id(self.resources_id, "resources_id", settings),
             config=None if config == b"null" else _config(config),
-            metadata=_object(self.metadata, "metadata", null="{}") or "{}",
+            metadata="{}"
+            if self.metadata is UNSET
+            else _object(self.metadata, "metadata", null="{}") or "{}",
             idempotency_key=check_id(self.idempotency_key, "idempotency_key", settings),
         )
 
@@ -119,6 +121,7 @@ class _AttemptChange(msgspec.Struct):
 # ── Hot ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@takes(_Enqueue, status=201)
 async def enqueue(call: Call) -> Reply:
     """POST queues/rollouts/enqueue: put rollouts on the queue, in order; 201 with all of them."""
     asked = decode(call.body, _Enqueue, call.context.settings)
@@ -130,6 +133,7 @@ async def enqueue(call: Call) -> Reply:
     return json_reply([wire.rollout(row) for row in rows], 201)
 
 
+@takes(_NewRollout, status=201)
 async def start(call: Call) -> Reply:
     """POST rollouts: a rollout that is already being worked on; 201 with its first attempt."""
     asked = decode(call.body, _NewRollout, call.context.settings)
@@ -152,6 +156,7 @@ async def start(call: Call) -> Reply:
     return json_reply(wire.attempted(made), 201)
 
 
+@takes(_Dequeue)
 async def dequeue(call: Call) -> Reply:
     """POST queues/rollouts/dequeue: claim up to `limit`; with `wait_seconds` the answer waits for work that long."""
     context = call.context
@@ -188,6 +193,7 @@ async def dequeue(call: Call) -> Reply:
     return found or json_reply([])
 
 
+@takes(_Wait)
 async def wait(call: Call) -> Reply:
     """POST waits/rollouts: the rollouts among those asked for that have ended; waits until all have, or for `timeout` seconds."""
     context = call.context
@@ -215,6 +221,7 @@ async def wait(call: Call) -> Reply:
             await listening.wait(left)
 
 
+@takes(_AttemptChange)
 async def update_attempt(call: Call) -> Reply:
     """POST rollouts/{r}/attempts/{a}: a runner's word on an attempt; `a` may be "latest"."""
     rollout_id, attempt_id = call.params

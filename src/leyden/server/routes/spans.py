@@ -14,7 +14,7 @@ from leyden.errors import BadInput, LeydenError, NotFound, TooLarge
 from leyden.ingest import agl_json, payload
 from leyden.ingest.record import SpanRecord
 from leyden.server import wire
-from leyden.server.hot import Call, Routes
+from leyden.server.hot import Call, Routes, takes
 from leyden.server.http import Reply, check_id, decode, error_reply, json_reply, unfit
 from leyden.server.requests import Json, context_of, project_of
 from leyden.settings import Settings
@@ -72,6 +72,7 @@ def _record(raw: bytes, settings: Settings) -> SpanRecord:
     return agl_json.record(raw, orjson.loads(raw))
 
 
+@takes(_Span | list[_Span], status=201)
 async def add(call: Call) -> Reply:
     """POST spans: one span, or a list of them. 201 with the span, or null for one that was there already.
 
@@ -118,6 +119,7 @@ async def _store(call: Call, records: list[SpanRecord]) -> list[bytes | LeydenEr
     ]
 
 
+@takes(_Next)
 async def next_sequence_id(call: Call) -> Reply:
     """POST spans/next: the next sequence id of a rollout, from 1; counts for an id that nobody knows too."""
     asked = decode(call.body, _Next, call.context.settings)
@@ -165,11 +167,13 @@ def _page(call: Call, search: SearchSpans) -> Reply:
     )
 
 
+@takes(SearchSpans)
 async def search(call: Call) -> Reply:
     """POST spans/search: a page of a rollout's spans as they came."""
     return await _answer_page(call, decode(call.body, dict[str, Any], call.context.settings))
 
 
+@takes(query=SearchSpans)
 async def listing(call: Call) -> Reply:
     """GET spans: the same page, asked for with a query."""
     text = call.scope["query_string"].decode("latin-1")
