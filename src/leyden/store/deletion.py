@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from leyden.errors import NotFound
 from leyden.store import tables
-from leyden.store.engine import Tx
+from leyden.store.engine import Statement, Tx
 from leyden.store.writer import Writer
 
 t = tables.rollout
@@ -27,15 +27,78 @@ s = tables.span
 p = tables.span_payload
 a = tables.attempt
 w = tables.worker
+score = tables.score
+bind = sa.bindparam
 
 # No id is empty, so no caller can ask for this project.
 DELETED = ""
 SLICE_S = 0.015
 # Spans per look at the clock, and the payload bytes among them: freeing a page costs about as much as writing it.
-STEP_SPANS = 100
+STEP_SPANS = 50
 STEP_BYTES = 2 * 2**20
 
 MayGo = Callable[[Tx, str], bool]
+
+
+HOLD = Statement(
+    lambda _: (
+        sa.select(t.c.project)
+        .where(t.c.rollout_id == bind("rollout"), t.c.project.in_([bind("asked"), bind("deleted")]))
+        .with_for_update()
+    )
+)
+HIDE = Statement(
+    lambda _: (
+        sa.update(t)
+        .where(t.c.rollout_id == bind("rollout"))
+        .values(
+            project=sa.literal_column("''"),
+            idempotency_key=sa.null(),
+            deadline=sa.null(),
+            unpacked=sa.literal_column("0"),
+        )
+    )
+)
+_WORKING = sa.select(a.c.worker_id).where(a.c.rollout_id == bind("rollout"), a.c.worker_id.is_not(None))
+FREE_WORKERS = Statement(
+    lambda _: (
+        sa.update(w)
+        .where(
+            w.c.project == bind("asked"),
+            w.c.worker_id.in_(_WORKING),
+            w.c.current_rollout_id == bind("rollout"),
+        )
+        .values(
+            status=sa.literal_column("'idle'"), current_rollout_id=sa.null(), current_attempt_id=sa.null()
+        )
+    )
+)
+SOME_SPANS = Statement(
+    lambda _: (
+        sa.select(s.c.id, sa.func.coalesce(sa.func.length(p.c.payload), sa.literal_column("0")))
+        .select_from(s.outerjoin(p, p.c.id == s.c.id))
+        .where(s.c.rollout_id == bind("rollout"))
+        .limit(bind("most", type_=sa.Integer))
+    )
+)
+ERASE_SCORES = Statement(
+    lambda _: sa.delete(score).where(
+        score.c.id.in_(
+            sa.select(score.c.id)
+            .where(score.c.rollout_id == bind("rollout"))
+            .limit(bind("most", type_=sa.Integer))
+        )
+    )
+)
+
+
+def _erasing(table: sa.Table) -> Statement:
+    return Statement(lambda _: sa.delete(table).where(table.c.rollout_id == bind("rollout")))
+
+
+ERASE_EVIDENCE = _erasing(tables.finding_evidence)
+ERASE_PACKS = _erasing(tables.pack)
+ERASE_REST = (ERASE_EVIDENCE, _erasing(a), _erasing(t))
 
 
 def erase_some(tx: Tx, rollout_id: str, *, project: str, limit: int = 500) -> bool:
@@ -43,56 +106,24 @@ def erase_some(tx: Tx, rollout_id: str, *, project: str, limit: int = 500) -> bo
 
     The last call takes the rollout itself. Between two calls it belongs to the project "".
     """
-    held = tx.first(
-        sa.select(t.c.project)
-        .where(t.c.rollout_id == rollout_id, t.c.project.in_([project, DELETED]))
-        .with_for_update()
-    )
-    if held is None:
+    held = tx.hot(HOLD, rollout=rollout_id, asked=project, deleted=DELETED)
+    if not held:
         return True
-    if held.project != DELETED:
-        _hide(tx, rollout_id)
-    _erase_packs(tx, rollout_id)
+    if held[0][0] != DELETED:
+        tx.hot(FREE_WORKERS, rollout=rollout_id, asked=project)
+        tx.hot(ERASE_EVIDENCE, rollout=rollout_id)
+        tx.hot(HIDE, rollout=rollout_id)
+    tx.hot(ERASE_PACKS, rollout=rollout_id)
     if _erase_spans(tx, rollout_id, limit) or _erase_scores(tx, rollout_id, limit):
         return False
-    for table in (tables.finding_evidence, a, t):
-        tx.run(sa.delete(table).where(table.c.rollout_id == rollout_id))
+    for statement in ERASE_REST:
+        tx.hot(statement, rollout=rollout_id)
     return True
-
-
-def _hide(tx: Tx, rollout_id: str) -> None:
-    """Take a rollout away from everybody: its project, its key, its place in the queue, its workers, its evidence."""
-    working = sa.select(a.c.worker_id).where(a.c.rollout_id == rollout_id, a.c.worker_id.is_not(None))
-    tx.run(
-        sa.update(w)
-        .where(
-            w.c.project == sa.select(t.c.project).where(t.c.rollout_id == rollout_id).scalar_subquery(),
-            w.c.worker_id.in_(working),
-            w.c.current_rollout_id == rollout_id,
-        )
-        .values(status="idle", current_rollout_id=None, current_attempt_id=None)
-    )
-    tx.run(sa.delete(tables.finding_evidence).where(tables.finding_evidence.c.rollout_id == rollout_id))
-    tx.run(
-        sa.update(t)
-        .where(t.c.rollout_id == rollout_id)
-        .values(project=DELETED, idempotency_key=None, deadline=None, unpacked=0)
-    )
-
-
-def _erase_packs(tx: Tx, rollout_id: str) -> None:
-    tx.run(sa.delete(tables.pack).where(tables.pack.c.rollout_id == rollout_id))
 
 
 def _erase_spans(tx: Tx, rollout_id: str, limit: int) -> bool:
     """Delete some spans with their payloads, search hits and share of the sums; whether there may be more."""
-    size = sa.func.coalesce(sa.func.length(p.c.payload), 0)
-    rows = tx.all(
-        sa.select(s.c.id, size)
-        .select_from(s.outerjoin(p, p.c.id == s.c.id))
-        .where(s.c.rollout_id == rollout_id)
-        .limit(limit)
-    )
+    rows = tx.hot(SOME_SPANS, rollout=rollout_id, most=limit)
     some = _up_to(rows, STEP_BYTES)
     if some:
         _delete(tx, tables.message_hit.c.span_row, some)
@@ -112,16 +143,13 @@ def _up_to(rows: Sequence[Any], most: int) -> list[int]:
     return found
 
 
-def _delete(tx: Tx, column: sa.Column[Any], ids: list[int]) -> None:
+def _delete(tx: Tx, column: sa.Column[int], ids: list[int]) -> None:
     # Numbers of our own, written into the text: both drivers are slow with hundreds of parameters.
-    among: sa.BindParameter[Any] = sa.bindparam("ids", ids, expanding=True, literal_execute=True)
-    tx.run(sa.delete(column.table).where(column.in_(among)))
+    tx.driver(f"DELETE FROM {column.table} WHERE {column.name} IN ({','.join(map(str, ids))})")
 
 
 def _erase_scores(tx: Tx, rollout_id: str, limit: int) -> bool:
-    score = tables.score
-    some = sa.select(score.c.id).where(score.c.rollout_id == rollout_id).limit(limit)
-    return tx.run(sa.delete(score).where(score.c.id.in_(some))) == limit
+    return tx.hot_count(ERASE_SCORES, rollout=rollout_id, most=limit) == limit
 
 
 # ── In slices ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from leyden.settings import Settings
 from leyden.store import deletion, tables
-from leyden.store.engine import INSERTS, Tx
+from leyden.store.engine import INSERTS, Statement, Tx
 from leyden.store.opening import Store
 from leyden.types import FINAL_ROLLOUT
 
@@ -34,7 +34,7 @@ KEPT_BY: dict[str, sa.ColumnElement[bool]] = {
     "finding": sa.exists().where(tables.finding_evidence.c.rollout_id == t.c.rollout_id),
 }
 _KEPT = sa.case(*((condition, name) for name, condition in KEPT_BY.items()), else_=None)
-_ENDED = t.c.status.in_([*FINAL_ROLLOUT])
+_ENDED = t.c.status.in_([sa.literal_column(f"'{status}'") for status in sorted(FINAL_ROLLOUT)])
 # Rollouts with payloads that no pack holds.
 _HOT = sa.or_(t.c.unpacked == 1, ~sa.exists().where(k.c.rollout_id == t.c.rollout_id))
 
@@ -272,10 +272,18 @@ def _let_go(
     )  # fmt: skip
 
 
+MAY_GO = Statement(
+    lambda _: (
+        sa.select(t.c.seq)
+        .where(t.c.rollout_id == bind("rollout"), _ENDED, *(~condition for condition in KEPT_BY.values()))
+        .with_for_update()
+    )
+)
+
+
 def _may_go(tx: Tx, rollout_id: str) -> bool:
     """Whether a rollout may still be deleted: it was given another attempt meanwhile, or a finding points at it now."""
-    free = sa.select(t.c.seq).where(t.c.rollout_id == rollout_id, _ENDED, _KEPT.is_(None))
-    return tx.first(free.with_for_update()) is not None
+    return bool(tx.hot(MAY_GO, rollout=rollout_id))
 
 
 def finish(store: Store, *, enough: Callable[[], bool] = lambda: False) -> int:
