@@ -88,6 +88,15 @@ def test_check_is_quiet_about_a_sound_store_and_fails_on_a_damaged_one(leyden: L
     assert "span 2 of ro-1 has no payload" in damaged.out
 
 
+def test_rebuild_mends_wrong_sums(leyden: Leyden, three: Path) -> None:
+    with sqlite3.connect(three) as file:
+        file.execute("UPDATE rollup SET spans = 7 WHERE grain = 3600")
+    assert leyden("db", "check").code == 1
+    assert leyden("db", "rebuild").out == "Corrected 1 row.\n"
+    assert leyden("db", "check").code == 0
+    assert leyden("db", "rebuild").out == "Every row was right.\n"
+
+
 def test_a_flipped_byte_in_the_file_is_found(leyden: Leyden, three: Path) -> None:
     with sqlite3.connect(three) as file:
         file.execute("PRAGMA journal_mode=DELETE")

@@ -48,6 +48,10 @@ DAMAGE = {
         "INSERT INTO message_hit (message_id, span_row) VALUES (7, 99)",
         "search hits point at spans: text 7 is found in span 99, which is not there",
     ),
+    "a sum is wrong": (
+        "UPDATE rollup SET spans = spans + 1 WHERE grain = 3600",
+        "sums per hour and day equal a recount: rollup ",
+    ),
     "a pack is nobody's": (
         "INSERT INTO pack (project, rollout_id, part, spans, raw_bytes, packed_bytes, create_time, directory) "
         "VALUES ('default', 'ro-x', 0, 0, 0, 0, 1.0, '')",

@@ -10,6 +10,7 @@ SUBCOMMANDS = {
     "prune": ("leyden.cli.db_prune", "Delete old rollouts now."),
     "vacuum": ("leyden.cli.db_vacuum", "Give unused space back."),
     "check": ("leyden.cli.db_check", "Look whether everything holds together."),
+    "rebuild": ("leyden.cli.db_rebuild", "Add up the sums of charts again."),
     "backup": ("leyden.cli.db_backup", "Copy the database while it is in use."),
 }
 

@@ -26,8 +26,8 @@ def command(deep: bool, db: str | None) -> int:
       leyden db check --deep
     """
     wrong = 0
-    with opened(db) as database:
-        for result in check.run(database, deep=deep):
+    with opened(db) as store:
+        for result in check.run(store.database, deep=deep):
             wrong += result.found
             click.echo(f"{'ok     ' if not result.found else 'WRONG  '}{result.name}")
             _print_problems(result)

@@ -23,13 +23,13 @@ def command(db: str | None, as_json: bool) -> None:
       leyden db stats
       leyden db stats --db postgresql://me@host/leyden --json
     """
-    with opened(db) as database:
-        with database.read() as tx:
+    with opened(db) as store:
+        with store.database.read() as tx:
             found = measure(tx)
         if as_json:
-            print_json(_as_dict(database, found))
+            print_json(_as_dict(store.database, found))
             return
-        _print(database, found)
+        _print(store.database, found)
 
 
 def _as_dict(database: Database, found: Sizes) -> dict[str, object]:

@@ -19,6 +19,6 @@ def command(db: str | None) -> None:
     Example:
       leyden db vacuum
     """
-    with opened(db) as database:
-        label, done = database.label, upkeep.vacuum(database)
-    click.echo(f"{label}: {size(done.before)} → {size(done.after)}")
+    with opened(db) as store:
+        done = upkeep.vacuum(store.database)
+    click.echo(f"{store.database.label}: {size(done.before)} → {size(done.after)}")

@@ -16,7 +16,7 @@ from leyden.sdk.client import Client
 from leyden.settings import Settings
 
 if TYPE_CHECKING:
-    from leyden.store.engine import Database
+    from leyden.store.opening import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,19 +93,17 @@ def database_here(db: str | None) -> str:
 
 
 @contextmanager
-def opened(db: str | None) -> "Generator[Database]":
-    """The database itself, without a server over it. Raises NotFound, MissingExtra and what opening one raises."""
+def opened(db: str | None) -> "Generator[Store]":
+    """The store itself, without a server over it. Raises NotFound, MissingExtra and what opening one raises."""
     url = database_here(db)
     _check_exists(url)
-    from leyden.store import migrations
-    from leyden.store.engine import open_database
+    from leyden.store.opening import open_store
 
-    database = open_database(url)
+    store = open_store(Settings.from_env(url="", db=url))
     try:
-        migrations.upgrade(database)
-        yield database
+        yield store
     finally:
-        database.close()
+        store.close()
 
 
 def find_rollout(client: Client, given: str) -> str:

@@ -10,25 +10,13 @@ from collections.abc import Callable
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
-from leyden.store import attempts, retention
+from leyden.server.watchdog import Watchdog
+from leyden.store import retention
 from leyden.store.retention import Pruned
 
 log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
-
-
-def watch(context: Context) -> int:
-    """One scan of the watchdog; how many rollouts it looked at."""
-    settings, now = context.settings, time.time()
-    with context.store.database.read() as tx:
-        if not attempts.is_due(tx, now=now):
-            return 0
-    return context.store.writer.run(
-        lambda tx: attempts.scan(
-            tx, now=now, lease_s=settings.lease_s, quiet_s=settings.quiet_s, up_since=context.started
-        )
-    )
 
 
 def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Pruned:
@@ -47,7 +35,7 @@ class Jobs:
         self._context = context
         self._stop = threading.Event()
         plan: list[tuple[str, float, Callable[[], object]]] = [
-            ("leyden-watchdog", context.settings.watchdog_s, lambda: watch(context)),
+            ("leyden-watchdog", context.settings.watchdog_s, Watchdog(context)),
             ("leyden-checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
             ("leyden-retention", context.settings.retention_s, lambda: forget(context, self._stop.is_set)),
         ]

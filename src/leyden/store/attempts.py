@@ -176,7 +176,7 @@ def judge(watched: Watched, *, now: float, lease_s: float, quiet_s: float, up_si
 
     Order: time-out, silence, quiet trace, lease. The lease ends an attempt that never showed life, or one whose worker used
     to send heartbeats and stopped; a running attempt of a client that sends none is left alone.
-    up_since: silence is counted from then at the earliest: nobody can show life to a server that is down.
+    up_since: silence and leases are counted from then at the earliest: nobody can show life to a server that is down.
     """
     if watched.rollout_status not in ACTIVE_ROLLOUT or watched.attempt_status not in ACTIVE_ATTEMPT:
         return Verdict()
@@ -204,7 +204,7 @@ def judge(watched: Watched, *, now: float, lease_s: float, quiet_s: float, up_si
     elif watched.lease_until is not None:
         silent = watched.attempt_status == AttemptStatus.PREPARING and watched.last_heartbeat_time is None
         lost_worker = watched.worker_seen is not None and watched.worker_seen >= watched.start_time
-        lapses = max(watched.lease_until, alive + lease_s)
+        lapses = max(watched.lease_until, max(alive, up_since) + lease_s)
         if not silent and watched.worker_seen is not None:
             # A worker with several attempts renews the lease of its current one only, and yet it is there for all.
             lapses = max(lapses, watched.worker_seen + lease_s)
@@ -246,6 +246,17 @@ WATCHED = (
 def is_due(tx: Tx, *, now: float) -> bool:
     """Whether `scan` would look at anything: a read, so that an idle server does not write every second."""
     return tx.first(sa.select(sa.literal(1)).where(t.c.deadline <= now).limit(1)) is not None
+
+
+def clock_went_back(tx: Tx, *, now: float, lease_s: float) -> None:
+    """Bring what is known of active attempts and lies in the future now back to now, so that nobody seems alive for as long."""
+    active = a.c.status.in_(sorted(ACTIVE_ATTEMPT))
+    tx.run(sa.update(a).where(active, a.c.start_time > now).values(start_time=now))
+    tx.run(sa.update(a).where(active, a.c.last_heartbeat_time > now).values(last_heartbeat_time=now))
+    tx.run(sa.update(a).where(active, a.c.lease_until > now + lease_s).values(lease_until=now + lease_s))
+    w = tables.worker
+    tx.run(sa.update(w).where(w.c.last_heartbeat_time > now).values(last_heartbeat_time=now))
+    tx.run(sa.update(t).where(t.c.deadline > now).values(deadline=now))
 
 
 def scan(

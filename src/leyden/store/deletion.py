@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from leyden.errors import NotFound
-from leyden.store import tables
+from leyden.store import rollups, tables
 from leyden.store.engine import Statement, Tx
 from leyden.store.writer import Writer
 
@@ -75,7 +75,12 @@ FREE_WORKERS = Statement(
 )
 SOME_SPANS = Statement(
     lambda _: (
-        sa.select(s.c.id, sa.func.coalesce(sa.func.length(p.c.payload), sa.literal_column("0")))
+        sa.select(
+            s.c.id,
+            sa.func.coalesce(sa.func.length(p.c.payload), sa.literal_column("0")),
+            s.c.project,
+            *rollups.COLUMNS,
+        )
         .select_from(s.outerjoin(p, p.c.id == s.c.id))
         .where(s.c.rollout_id == bind("rollout"))
         .limit(bind("most", type_=sa.Integer))
@@ -126,20 +131,22 @@ def _erase_spans(tx: Tx, rollout_id: str, limit: int) -> bool:
     rows = tx.hot(SOME_SPANS, rollout=rollout_id, most=limit)
     some = _up_to(rows, STEP_BYTES)
     if some:
-        _delete(tx, tables.message_hit.c.span_row, some)
-        _delete(tx, p.c.id, some)
-        _delete(tx, s.c.id, some)
+        ids = [row[0] for row in some]
+        _delete(tx, tables.message_hit.c.span_row, ids)
+        _delete(tx, p.c.id, ids)
+        _delete(tx, s.c.id, ids)
+        rollups.remove(tx, some[0][2], [row[3:] for row in some])
     return len(rows) == limit or len(some) < len(rows)
 
 
-def _up_to(rows: Sequence[Any], most: int) -> list[int]:
-    """The ids of the first rows that hold up to `most` bytes together; one at least, if there is one."""
-    found: list[int] = []
-    for id_, size in rows:
-        most -= size
+def _up_to(rows: Sequence[Any], most: int) -> list[Any]:
+    """The first rows (id, bytes, …) that hold up to `most` bytes together; one at least, if there is one."""
+    found: list[Any] = []
+    for row in rows:
+        most -= row[1]
         if found and most < 0:
             break
-        found.append(id_)
+        found.append(row)
     return found
 
 

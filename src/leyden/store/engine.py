@@ -24,10 +24,13 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.functions import GenericFunction
 
-from leyden.errors import BadInput, MissingExtra, StoreBusy, StoreError, StoreFull
+from leyden.errors import BadInput, MissingExtra
+from leyden.store.driver_errors import translated
 
 # PostgreSQL takes this from 64 rows on; below that the extra statements cost more than they save.
 COPY_FROM_ROWS = 64
+# The write-ahead log of SQLite keeps at most this much of the disk, in bytes, once its readers let it.
+LOG_BYTES = 64 * 2**20
 
 
 class Contains(GenericFunction[bool]):
@@ -337,6 +340,8 @@ class Database:
         if not self.is_sqlite or self._shared is not None:
             return 0
         with translated(self.label), self.readers.connect() as connection:
+            # A connection that has read nothing yet does not know that there is a log, and would copy none of it.
+            connection.exec_driver_sql("PRAGMA schema_version").one()
             _busy, pages, _copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
             return max(0, pages)
 
@@ -400,6 +405,8 @@ def _open_sqlite(path: str, *, busy_timeout_s: float, synchronous: str, readers:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if synchronous.upper() == 'FULL' else 'NORMAL'}")
         connection.execute("PRAGMA wal_autocheckpoint=0" if not memory else "PRAGMA wal_autocheckpoint=1000")
+        # A reader that stays for minutes lets the log grow; when it has gone, the file is cut back to this.
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         connection.execute("PRAGMA cache_size=-32768")
         # Every savepoint keeps a journal of its pages; on disk it is a file made and removed for each group of writes.
         connection.execute("PRAGMA temp_store=MEMORY")
@@ -438,60 +445,3 @@ def _open_postgres(url: str, *, readers: int) -> Database:
     writer = sa.create_engine(address, pool_size=1, max_overflow=2, **options)
     reader = sa.create_engine(address, pool_size=readers, max_overflow=readers, **options)
     return Database(writer, reader, label=address.render_as_string(hide_password=True), shared=False)
-
-
-@contextmanager
-def translated(label: str) -> Generator[None]:
-    """Turn what a driver raises into the error tree, naming the database."""
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error, OSError, OverflowError) as error:
-        raise as_store_error(error, label) from error
-    except Exception as error:
-        if type(error).__module__.startswith("psycopg"):
-            raise as_store_error(error, label) from error
-        raise
-
-
-def as_store_error(error: BaseException, label: str) -> StoreError | BadInput:
-    """The error that a driver's error means."""
-    original = getattr(error, "orig", None) or error
-    said = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
-    low = said.lower()
-    if isinstance(original, OverflowError) or "out of range" in low:
-        return BadInput(
-            "A number in the request is larger than a database can hold",
-            hint="whole numbers have at most 64 bits",
-        )
-    if "nul (0x00)" in low:
-        return BadInput("A text in the request holds NUL, which no stored text does", hint="leave it out")
-    if (
-        "disk is full" in low
-        or "no space left" in low
-        or "disk full" in low
-        or getattr(original, "errno", None) == 28
-    ):
-        return StoreFull(
-            f"No space left for the database {label}",
-            hint="free some space, or run with --db on another disk",
-        )
-    if "locked" in low or "busy" in low or "deadlock" in low:
-        return StoreBusy(
-            f"The database {label} is locked by another program",
-            hint="try again; `leyden up` may already be using it",
-        )
-    if "not a database" in low or "malformed" in low:
-        return StoreError(f"{label} is not a Leyden database ({said})", hint="give another path with --db")
-    if "readonly" in low or "read-only" in low:
-        return StoreError(
-            f"The database {label} cannot be written", hint="check the permissions of the file and its folder"
-        )
-    if "unable to open" in low:
-        return StoreError(
-            f"The database {label} cannot be opened", hint="check that its folder exists and may be written"
-        )
-    if "connect" in low or "closed" in low or "terminating" in low or "shutting down" in low:
-        return StoreBusy(
-            f"The database {label} does not answer ({said})", hint="check that PostgreSQL is running"
-        )
-    return StoreError(f"The database {label} failed: {said}")

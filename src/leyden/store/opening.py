@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from leyden.settings import Settings
-from leyden.store import migrations
+from leyden.store import migrations, recount
 from leyden.store.engine import Database, open_database
 from leyden.store.writer import Writer
 
@@ -31,6 +31,7 @@ def open_store(settings: Settings) -> Store:
     )
     try:
         migrations.upgrade(database)
+        recount.fill(database)
     except BaseException:
         database.close()
         raise

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
-from leyden.store import scores, tables, traces
+from leyden.store import rollups, scores, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
@@ -177,6 +177,7 @@ def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: st
             payloads.append((id_, records[i].encoding, records[i].payload))
     if payloads:
         tx.insert_new(p, payloads)
+        rollups.add(tx, project, [records[i] for i in order if result.is_new[i]])
 
 
 def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:

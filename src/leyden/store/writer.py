@@ -21,7 +21,8 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from leyden.errors import LeydenError, StoreBusy, StoreFull
-from leyden.store.engine import Database, Tx, as_store_error
+from leyden.store.driver_errors import as_store_error
+from leyden.store.engine import Database, Tx
 
 log = logging.getLogger("leyden.store")
 
