@@ -73,6 +73,17 @@ class Settings:
         10_000, "LEYDEN_MAX_PENDING", "writes waiting for the writer before new ones are answered 503"
     )
 
+    # Packs
+    pack: bool = _knob(True, "LEYDEN_PACK", "false leaves the payloads of ended rollouts as they came")
+    pack_after_s: float = _knob(
+        5.0, "LEYDEN_PACK_AFTER_S", "how long after its end a rollout is packed, seconds; 0 means at once"
+    )
+    pack_url: str = _knob(
+        "",
+        "LEYDEN_PACK_URL",
+        "where packs lie: a directory or an fsspec URL such as s3://bucket/prefix; empty means in the database",
+    )
+
     # Rollouts
     lease_s: float = _knob(
         900.0,

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.settings import Settings
+from leyden.store import deletion, tables
+from leyden.store.engine import Tx
 from leyden.store.opening import Store, open_store
 
 
@@ -14,6 +17,12 @@ def store(settings: Settings) -> Iterator[Store]:
     opened = open_store(settings)
     yield opened
     opened.close()
+
+
+def delete(tx: Tx, rollout_id: str, *, project: str = "default") -> None:
+    """Delete a rollout within one change."""
+    while not deletion.erase_some(tx, rollout_id, project=project):
+        pass
 
 
 def make_span(rollout_id: str, attempt_id: str, number: int = 1, **overrides: object) -> SpanRecord:
@@ -28,3 +37,17 @@ def make_span(rollout_id: str, attempt_id: str, number: int = 1, **overrides: ob
         "payload": b'{"sequence_id":0}', **overrides,
     }  # fmt: skip
     return SpanRecord(**given)  # pyright: ignore[reportArgumentType]
+
+
+def pack_all(store: Store) -> None:
+    """Have every rollout packed."""
+    k = tables.pack.c
+    with store.database.read() as tx:
+        rows = tx.all(sa.select(tables.rollout.c.rollout_id, tables.rollout.c.project))
+    packs = [
+        {k.project: project, k.rollout_id: rollout_id, k.part: 0, k.spans: 1, k.raw_bytes: 1, k.packed_bytes: 1, k.create_time: 0.0,
+         k.directory: b""}
+        for rollout_id, project in rows
+    ]  # fmt: skip
+    for pack in packs:
+        store.writer.run(lambda tx, pack=pack: tx.run(sa.insert(tables.pack).values(pack)))

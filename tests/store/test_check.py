@@ -8,7 +8,7 @@ from leyden.store.opening import Store
 from store.test_deletion import a_finding, add_rollout
 
 DAMAGE = {
-    "a payload is lost": ("DELETE FROM span_payload WHERE id = 1", "spans have a payload: span 1 of ro-1 has no payload"),
+    "a payload is lost": ("DELETE FROM span_payload WHERE id = 1", "spans have a payload, once: span 1 of ro-1 has no payload"),
     "a span is lost": ("DELETE FROM span WHERE id = 1", "payloads belong to a span: payload 1 belongs to no span"),
     "a rollout is lost": ("DELETE FROM rollout", "scores belong to a rollout: score of ro-1, which is not there"),
     "an attempt is lost": ("DELETE FROM attempt", "rollouts count their attempts: ro-1 counts 1 attempts and has 0"),
@@ -89,7 +89,7 @@ def test_of_much_damage_the_first_is_told_and_the_rest_counted(store: Store) -> 
     store.writer.run(lambda tx: tx.run(sa.text("DELETE FROM span_payload")))
     found = check.problems(store.database)
     assert len(found) == check.TOLD + 1
-    assert found[-1] == "spans have a payload: and 20 more"
+    assert found[-1] == "spans have a payload, once: and 20 more"
 
 
 def test_a_sequence_that_would_repeat_a_number_is_found(filled: Store) -> None:

@@ -9,6 +9,7 @@ SUBCOMMANDS = {
     "retention": ("leyden.cli.db_retention", "Say how long rollouts are kept, per mode."),
     "prune": ("leyden.cli.db_prune", "Delete old rollouts now."),
     "vacuum": ("leyden.cli.db_vacuum", "Give unused space back."),
+    "pack": ("leyden.cli.db_pack", "Pack the payloads of ended rollouts now."),
     "check": ("leyden.cli.db_check", "Look whether everything holds together."),
     "rebuild": ("leyden.cli.db_rebuild", "Add up the sums of charts again."),
     "backup": ("leyden.cli.db_backup", "Copy the database while it is in use."),

@@ -4,7 +4,7 @@ import click
 
 from leyden.cli.session import db_option, opened
 from leyden.cli.units import size
-from leyden.store import upkeep
+from leyden.store import indexing, upkeep
 
 
 @click.command("vacuum")
@@ -20,5 +20,6 @@ def command(db: str | None) -> None:
       leyden db vacuum
     """
     with opened(db) as store:
+        indexing.sweep(store)
         done = upkeep.vacuum(store.database)
     click.echo(f"{store.database.label}: {size(done.before)} → {size(done.after)}")

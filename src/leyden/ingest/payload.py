@@ -14,6 +14,9 @@ from leyden.ingest import otlp_json, wire
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 from leyden.ingest.text import as_json, without_surrogates
 
+# Like "agl", and known to name the ids that its span was filed under: it is handed out as it is.
+FILED = "agl-filed"
+
 _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 _CODES = ("UNSET", "OK", "ERROR")
 _KIND_NAMES = {f"SPAN_KIND_{name}": n for n, name in enumerate(_KINDS)}
@@ -31,7 +34,7 @@ class StoredSpan(NamedTuple):
 
 
 def span_json(payload: bytes, encoding: str, *, rollout_id: str, attempt_id: str, sequence_id: int) -> bytes:
-    """One span in the store protocol's JSON. Encodings: "otlp", "otlp-json", "agl"."""
+    """One span in the store protocol's JSON. Encodings: "otlp", "otlp-json", "agl", `FILED`."""
     return spans_json([StoredSpan(payload, encoding, rollout_id, attempt_id, sequence_id)])[0]
 
 
@@ -43,7 +46,9 @@ def spans_json(rows: Iterable[StoredSpan | tuple[bytes, str, str, str, int]]) ->
     protobuf = _FromProtobuf()
     out: list[bytes] = []
     for payload, encoding, rollout_id, attempt_id, sequence_id in rows:
-        if encoding == "agl":
+        if encoding == FILED:
+            out.append(payload)
+        elif encoding == "agl":
             out.append(_agl(payload, rollout_id, attempt_id, sequence_id))
         else:
             read = protobuf.span if encoding == "otlp" else _from_json
@@ -53,11 +58,17 @@ def spans_json(rows: Iterable[StoredSpan | tuple[bytes, str, str, str, int]]) ->
 
 def _agl(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> bytes:
     """The JSON as it came; encoded anew only when it was filed under other ids than it names."""
-    span = orjson.loads(payload)
-    filed = {"rollout_id": rollout_id, "attempt_id": attempt_id, "sequence_id": sequence_id}
-    if all(span.get(key) == value for key, value in filed.items()):
+    if names_its_ids(payload, rollout_id, attempt_id, sequence_id):
         return payload
-    return orjson.dumps({**span, **filed})
+    filed = {"rollout_id": rollout_id, "attempt_id": attempt_id, "sequence_id": sequence_id}
+    return orjson.dumps({**orjson.loads(payload), **filed})
+
+
+def names_its_ids(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> bool:
+    """Whether a payload in the store protocol's JSON names the ids that its span was filed under."""
+    span = orjson.loads(payload)
+    named = (span.get("rollout_id"), span.get("attempt_id"), span.get("sequence_id"))
+    return named == (rollout_id, attempt_id, sequence_id)
 
 
 # ── From protobuf ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -36,19 +36,25 @@ from leyden.server.routes import (
     findings,
     health,
     keys,
+    metrics,
     otlp,
+    packs,
     resources,
     rollouts,
     runs,
     scores,
+    search,
     spans,
+    transfer,
     workers,
 )
 from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, database, health]
+ROUTERS = [
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, transfer, keys, database, packs, health,
+]  # fmt: skip
 
 
 class Server:

@@ -1,4 +1,4 @@
-"""What happens without a request: the watchdog, retention, and the copying of SQLite's write-ahead log.
+"""What happens without a request: the watchdog, packing, the search index, retention, the copying of SQLite's write-ahead log.
 
 Each job is a plain function of the context, run in one background thread; one that fails is logged and tried again.
 """
@@ -10,6 +10,10 @@ from collections.abc import Callable
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
+from leyden.server.indexing import PAUSE_S as INDEX_S
+from leyden.server.indexing import Indexing
+from leyden.server.packing import PAUSE_S as PACK_S
+from leyden.server.packing import Packing
 from leyden.server.watchdog import Watchdog
 from leyden.store import retention
 from leyden.store.retention import Pruned
@@ -36,6 +40,8 @@ class Jobs:
         self._stop = threading.Event()
         plan: list[tuple[str, float, Callable[[], object]]] = [
             ("leyden-watchdog", context.settings.watchdog_s, Watchdog(context)),
+            ("leyden-packing", PACK_S, Packing(context, self._stop)),
+            ("leyden-indexing", INDEX_S, Indexing(context, self._stop)),
             ("leyden-checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
             ("leyden-retention", context.settings.retention_s, lambda: forget(context, self._stop.is_set)),
         ]

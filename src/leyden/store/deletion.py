@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from leyden.errors import NotFound
-from leyden.store import rollups, tables
+from leyden.store import indexing, pack, rollups, tables
 from leyden.store.engine import Statement, Tx
 from leyden.store.writer import Writer
 
@@ -34,7 +34,7 @@ bind = sa.bindparam
 DELETED = ""
 SLICE_S = 0.015
 # Spans per look at the clock, and the payload bytes among them: freeing a page costs about as much as writing it.
-STEP_SPANS = 50
+STEP_SPANS = 100
 STEP_BYTES = 2 * 2**20
 
 MayGo = Callable[[Tx, str], bool]
@@ -102,7 +102,6 @@ def _erasing(table: sa.Table) -> Statement:
 
 
 ERASE_EVIDENCE = _erasing(tables.finding_evidence)
-ERASE_PACKS = _erasing(tables.pack)
 ERASE_REST = (ERASE_EVIDENCE, _erasing(a), _erasing(t))
 
 
@@ -118,8 +117,9 @@ def erase_some(tx: Tx, rollout_id: str, *, project: str, limit: int = 500) -> bo
         tx.hot(FREE_WORKERS, rollout=rollout_id, asked=project)
         tx.hot(ERASE_EVIDENCE, rollout=rollout_id)
         tx.hot(HIDE, rollout=rollout_id)
-    tx.hot(ERASE_PACKS, rollout=rollout_id)
-    if _erase_spans(tx, rollout_id, limit) or _erase_scores(tx, rollout_id, limit):
+    if pack.erase(tx, rollout_id, limit=1) or _erase_spans(tx, rollout_id, limit):
+        return False
+    if _erase_scores(tx, rollout_id, limit):
         return False
     for statement in ERASE_REST:
         tx.hot(statement, rollout=rollout_id)
@@ -132,7 +132,7 @@ def _erase_spans(tx: Tx, rollout_id: str, limit: int) -> bool:
     some = _up_to(rows, STEP_BYTES)
     if some:
         ids = [row[0] for row in some]
-        _delete(tx, tables.message_hit.c.span_row, ids)
+        indexing.forget(tx, ids)
         _delete(tx, p.c.id, ids)
         _delete(tx, s.c.id, ids)
         rollups.remove(tx, some[0][2], [row[3:] for row in some])

@@ -1,17 +1,17 @@
 """One open database, and everything in which SQLite and PostgreSQL differ.
 
 Owns: connecting, pragmas, transactions, translating driver errors, and the few words of SQL that are not the same.
-Promises: a `Tx` behaves alike on both; nothing above this file asks which database it runs on.
-Refuses to know: tables and their meaning.
+Promises: a `Tx` behaves alike on both; nothing above asks which database it runs on. Refuses to know: tables and their meaning.
 
 SQLite: one connection writes (the writer thread's), any number read. An in-memory database has a single connection that
 readers and the writer take in turns.
 """
 
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,51 @@ def _contains_sqlite(element: Contains, compiler: Any, **kw: Any) -> str:
 @compiles(Contains, "postgresql")
 def _contains_postgresql(element: Contains, compiler: Any, **kw: Any) -> str:
     return f"strpos({compiler.process(element.clauses, **kw)}) > 0"
+
+
+class ContainsAnyCase(GenericFunction[bool]):
+    """`ContainsAnyCase(column, text)`: substring, A–Z like a–z, null never contains. `text` must be without A–Z."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(ContainsAnyCase, "sqlite")
+def _contains_any_case_sqlite(element: ContainsAnyCase, compiler: Any, **kw: Any) -> str:
+    column, text = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"instr(lower({column}), {text}) > 0"
+
+
+@compiles(ContainsAnyCase, "postgresql")
+def _contains_any_case_postgresql(element: ContainsAnyCase, compiler: Any, **kw: Any) -> str:
+    column, text = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f'strpos(lower({column} COLLATE "C"), {text}) > 0'
+
+
+class Matches(GenericFunction[bool]):
+    """`Matches(column, glob, like)`: case-sensitive pattern, written for GLOB and for LIKE; made by `matches`."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(Matches, "sqlite")
+def _matches_sqlite(element: Matches, compiler: Any, **kw: Any) -> str:
+    column, glob, _ = element.clauses
+    return f"{compiler.process(column, **kw)} GLOB {compiler.process(glob, **kw)}"
+
+
+@compiles(Matches, "postgresql")
+def _matches_postgresql(element: Matches, compiler: Any, **kw: Any) -> str:
+    column, _, like = element.clauses
+    return f"{compiler.process(column, **kw)} LIKE {compiler.process(like, **kw)}"
+
+
+def matches(column: sa.ColumnElement[Any], pieces: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Whether a text is made of these pieces with anything between them, case-sensitive; null is not."""
+    glob = "*".join(re.sub(r"[*?\[]", r"[\g<0>]", piece) for piece in pieces)
+    like = "%".join(re.sub(r"[%_\\]", r"\\\g<0>", piece) for piece in pieces)
+    return Matches(column, glob, like)
 
 
 class RandomHex8(GenericFunction[str]):
@@ -148,13 +193,15 @@ class Tx:
         return list(self._cursor.fetchall()) if self._cursor.description else []
 
     def rows_by_id(self, columns: Sequence[sa.Column[Any]], ids: Sequence[int]) -> list[Any]:
-        """Rows of one table by its integer key `id`, in no order. Thousands cost a few statements."""
+        """Rows of one table by its integer key `id`, in no order. Thousands cost one statement."""
         names, table = ", ".join(column.name for column in columns), columns[0].table
-        found: list[Any] = []
-        for some in (ids[i : i + 1000] for i in range(0, len(ids), 1000)):
-            # Numbers of our own, written into the text: both drivers are slow with a thousand parameters.
-            found += self.driver(f"SELECT {names} FROM {table} WHERE id IN ({','.join(map(str, some))})")
-        return found
+        # One parameter, not one for each number, and one statement, not one for each list: the driver keeps hundreds of those.
+        if self.is_sqlite:
+            sql, numbers = "SELECT value FROM json_each(?)", f"[{','.join(map(str, ids))}]"
+        else:
+            sql, numbers = "SELECT unnest(%s::bigint[])", list(ids)
+        self._cursor.execute(f"SELECT {names} FROM {table} WHERE id IN ({sql})", [numbers])
+        return list(self._cursor.fetchall())
 
     def insert_new(self, table: sa.Table, rows: list[tuple[Any, ...]], *, key: str = "id") -> set[int] | None:
         """Insert rows (tuples in column order, integer `key` first), leaving out those that conflict.
@@ -282,9 +329,19 @@ class Database:
                 yield Tx(connection)
 
     @contextmanager
+    def snapshot(self) -> Generator[Tx]:
+        """A read whose statements all see one moment. Keep it short: SQLite's log grows while it lasts. Raises as `read`."""
+        with self.read() as tx:
+            tx.driver("BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield tx
+            finally:
+                tx.driver("ROLLBACK")
+
+    @contextmanager
     def begin(self) -> Generator[Tx]:
         """A write transaction: committed when the block ends, undone when it raises. Raises StoreBusy, StoreFull, StoreError."""
-        with translated(self.label), self._shared or _NoLock():
+        with translated(self.label), self._shared or nullcontext():
             tx = self._begun()
             try:
                 yield tx
@@ -353,12 +410,6 @@ class Database:
             self._connection = None
         self.engine.dispose()
         self.readers.dispose()
-
-
-class _NoLock:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exc: object) -> None: ...
 
 
 def open_database(

@@ -1,7 +1,7 @@
 """Rollouts and their attempts: made, changed, found. What the queue does with them is in `queue.py`, how they end for good in
 `deletion.py`.
 
-Functions take a transaction first. Those that change something run in the writer thread. Times are unix seconds, given by the caller.
+Functions take a transaction first; those that change something run in the writer thread. Times are unix seconds.
 """
 
 from typing import Any, NamedTuple
@@ -15,8 +15,7 @@ from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import FINAL_ROLLOUT, QUEUED_ROLLOUT, AttemptStatus, RolloutConfig, RolloutStatus
 
-t = tables.rollout
-a = tables.attempt
+t, a = tables.rollout, tables.attempt
 bind = sa.bindparam
 
 
@@ -479,7 +478,6 @@ def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
 
 def counts(tx: Tx, *, project: str) -> dict[str, int]:
     """Rows of this project: rollouts, attempts, spans."""
-    s = tables.span
     rollouts, attempts = tx.all(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.c.attempts), 0)).where(
             t.c.project == project
@@ -488,5 +486,5 @@ def counts(tx: Tx, *, project: str) -> dict[str, int]:
     return {
         "rollouts": rollouts,
         "attempts": int(attempts),
-        "spans": tx.first(sa.select(sa.func.count()).where(s.c.project == project))[0],
+        "spans": tx.first(sa.select(sa.func.count()).where(tables.span.c.project == project))[0],
     }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from leyden.ingest import texts
 from leyden.store import deletion, migrations, tables
 from leyden.store.engine import Tx
 
@@ -20,7 +21,7 @@ k = tables.pack
 PARTS = {
     "spans": ("span",),
     "payloads, as they came": ("span_payload",),
-    "payloads, packed": ("pack",),
+    "payloads, packed": ("pack", "pack_object"),
     "search": ("message", "message_hit", "message_index"),
     "sums per hour and day": ("rollup",),
     "rollouts and attempts": ("rollout", "attempt"),
@@ -191,7 +192,7 @@ def waiting(tx: Tx) -> Waiting:
 
     return Waiting(
         count(t, t.c.unpacked == 1, t.c.end_time.is_not(None)),
-        count(k, k.c.texts_by == 0),
+        count(k, k.c.texts_by < texts.RULES_VERSION),
         count(t, t.c.project == deletion.DELETED),
     )
 

@@ -28,6 +28,10 @@ class ServerCalls(Calls):
         """{"version", "database", "project", "counts"}."""
         return read(dict[str, Any], self.request("GET", f"{API}/info"))
 
+    def pack(self) -> dict[str, int]:
+        """Pack every ended rollout now: {"rollouts", "spans", "raw_bytes", "packed_bytes", "failed"}."""
+        return read(dict[str, int], self.request("POST", f"{API}/db/pack"))
+
     def statistics(self) -> dict[str, Any]:
         """Counts of the store and its uptime in seconds, as the store protocol has them."""
         return read(dict[str, Any], self.request("GET", f"{AGL}/statistics"))
