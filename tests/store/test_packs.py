@@ -19,7 +19,7 @@ from leyden.store.opening import Store
 from leyden.store.query import Paging
 from leyden.store.rollouts import NewRollout
 from leyden.store.spans import SpanFilter
-from store.conftest import make_span
+from store.conftest import delete, make_span
 
 NOW = 1_800_000_000.0
 ENCODINGS = ("otlp", "otlp-json", "agl")
@@ -202,7 +202,7 @@ def test_whatever_comes_when_every_payload_is_in_one_pack_or_in_its_row(
     packed = ids_in_packs(store, rollout_id)
     assert len(packed) == len(set(packed)) == len(wanted)
     assert count(store, tables.span_payload) == 0
-    store.writer.run(lambda tx: rollouts.delete(tx, rollout_id, project="default"))
+    store.writer.run(lambda tx: delete(tx, rollout_id, project="default"))
     assert (count(store, tables.pack), count(store, tables.span)) == (0, 0)
 
 
@@ -296,7 +296,7 @@ def test_a_rollout_deleted_while_it_is_packed_leaves_nothing(store: Store) -> No
     end(store)
     works, _ = pack._plan(store, ["ro-1"])  # pyright: ignore[reportPrivateUsage]
     assert pack._compress(store, works[0], now=NOW)  # pyright: ignore[reportPrivateUsage]
-    store.writer.run(lambda tx: rollouts.delete(tx, "ro-1", project="default"))
+    store.writer.run(lambda tx: delete(tx, "ro-1", project="default"))
     assert pack._write(store, works, now=NOW) == []  # pyright: ignore[reportPrivateUsage]
     assert count(store, tables.pack) == 0
 

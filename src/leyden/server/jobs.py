@@ -1,4 +1,4 @@
-"""What happens without a request: the watchdog, packing, the search index, the copying of SQLite's write-ahead log.
+"""What happens without a request: the watchdog, packing, the search index, retention, the copying of SQLite's write-ahead log.
 
 Each job is a plain function of the context, run in a background thread of its own; one that fails is logged and tried again.
 A job that is `alone` runs on one replica at a time: see `store/election.py`.
@@ -6,6 +6,7 @@ A job that is `alone` runs on one replica at a time: see `store/election.py`.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,11 +17,22 @@ from leyden.server.indexing import Indexing
 from leyden.server.packing import PAUSE_S as PACK_S
 from leyden.server.packing import Packing
 from leyden.server.watchdog import Watchdog
+from leyden.store import retention
 from leyden.store.election import Election
+from leyden.store.retention import Pruned
 
 log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
+
+
+def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Pruned:
+    """Apply the retention policies of every project; what went. enough: True ends the work early."""
+    otherwise = retention.default(context.settings)
+    gone = retention.apply(context.store, now=time.time(), otherwise=otherwise, enough=enough)
+    if gone.rollouts:
+        log.info("retention deleted %d rollouts with %d spans", gone.rollouts, gone.spans)
+    return gone
 
 
 class Job(NamedTuple):
@@ -33,13 +45,16 @@ class Job(NamedTuple):
 
 
 def plan(context: Context, stop: threading.Event) -> list[Job]:
-    """Every job of a server; those that take long look at `stop`."""
-    return [
-        Job("watchdog", context.settings.watchdog_s, Watchdog(context), alone=True),
+    """Every job of a server; those that take long look at `stop`. A pause of 0 leaves a job out."""
+    settings = context.settings
+    jobs = [
+        Job("watchdog", settings.watchdog_s, Watchdog(context), alone=True),
         Job("packing", PACK_S, Packing(context, stop), alone=True),
         Job("indexing", INDEX_S, Indexing(context, stop), alone=True),
+        Job("retention", settings.retention_s, lambda: forget(context, stop.is_set), alone=True),
         Job("checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
     ]
+    return [job for job in jobs if job.pause_s]
 
 
 class Jobs:
