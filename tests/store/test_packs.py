@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from leyden.errors import StoreError
 from leyden.ingest.payload import spans_json
-from leyden.store import frames, pack, payloads, rollouts, spans, tables
+from leyden.store import frames, pack, payloads, rollouts, span_lists, spans, tables
+from leyden.store.filters import span_tests
+from leyden.store.filters.spans import taken_apart
 from leyden.store.frames import Entry
 from leyden.store.opening import Store
 from leyden.store.query import Paging
@@ -321,7 +323,9 @@ def test_a_damaged_pack_says_so_and_hurts_no_other_rollout(store: Store) -> None
         read(store)
 
 
-def test_a_span_that_names_the_ids_it_was_filed_under_is_handed_out_as_it_came(store: Store) -> None:
+def test_attributes_are_found_in_packs_and_a_span_that_names_its_ids_is_handed_out_as_it_came(
+    store: Store,
+) -> None:
     begin(store)
     payload = b'{"rollout_id":"ro-1","attempt_id":"at-1","sequence_id":3,"attributes":{"tier":"gold"},"resource":{"attributes":{}}}'
     record = make_span("ro-1", "at-1", 3, sequence_id=3, payload=payload)
@@ -329,6 +333,9 @@ def test_a_span_that_names_the_ids_it_was_filed_under_is_handed_out_as_it_came(s
     end(store)
     pack.pack_all(store, now=NOW)
     with store.database.read() as tx:
+        for tier, matches in (("gold", 1), ("tin", 0)):
+            wanted = taken_apart(span_tests(f"attr.tier:{tier}", now=NOW))
+            assert span_lists.page(tx, wanted, project="default", limit=10).total == matches
         rows, _ = spans.query_payloads(tx, SpanFilter("ro-1"), Paging(), project="default")
     assert rows[0].encoding == "agl-filed", "its ids were compared when it was packed"
     assert spans_json(rows) == [payload]

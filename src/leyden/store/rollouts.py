@@ -9,13 +9,12 @@ import orjson
 import sqlalchemy as sa
 
 from leyden.errors import NotFound
-from leyden.store import pack, resources, rollups, tables, workers
+from leyden.store import indexing, pack, resources, rollups, tables, workers
 from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import FINAL_ROLLOUT, QUEUED_ROLLOUT, AttemptStatus, RolloutConfig, RolloutStatus
 
-t, a = tables.rollout, tables.attempt
-bind = sa.bindparam
+t, a, bind = tables.rollout, tables.attempt, sa.bindparam
 
 
 class RolloutRow(NamedTuple):
@@ -476,11 +475,12 @@ def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
 
 
 def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
-    """Remove a rollout with its attempts, spans, payloads, packs, scores and evidence. Raises NotFound."""
-    s, p = tables.span, tables.span_payload
+    """Remove a rollout with its attempts, spans, payloads, packs, texts, scores and evidence. Raises NotFound."""
     hold(tx, rollout_id, project=project)
     pack.erase(tx, rollout_id)
+    s, p = tables.span, tables.span_payload
     rollups.remove(tx, project, tx.all(sa.select(*rollups.COLUMNS).where(s.c.rollout_id == rollout_id)))
+    indexing.forget(tx, [row[0] for row in tx.all(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))])
     tx.run(sa.delete(p).where(p.c.id.in_(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))))
     for table in (s, a, tables.score, tables.finding_evidence, t):
         tx.run(sa.delete(table).where(table.c.rollout_id == rollout_id))
@@ -488,11 +488,8 @@ def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
 
 def counts(tx: Tx, *, project: str) -> dict[str, int]:
     """Rows of this project: rollouts, attempts, spans."""
-    rollouts, attempts = tx.all(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.c.attempts), 0)).where(
-            t.c.project == project
-        )
-    )[0]
+    sums = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.c.attempts), 0))
+    rollouts, attempts = tx.all(sums.where(t.c.project == project))[0]
     return {
         "rollouts": rollouts,
         "attempts": int(attempts),

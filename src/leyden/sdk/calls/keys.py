@@ -25,7 +25,7 @@ class ServerCalls(Calls):
         self.request("DELETE", f"{API}/keys/{part(key_id)}")
 
     def info(self) -> dict[str, Any]:
-        """{"version", "database", "project", "counts"}."""
+        """{"version", "database", "project", "decoder", "counts"}."""
         return read(dict[str, Any], self.request("GET", f"{API}/info"))
 
     def pack(self, *, after_s: float = 0.0) -> dict[str, int]:
