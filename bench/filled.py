@@ -16,10 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench import spans
+from bench.search import index_all
 from leyden.ingest.otlp import decode_protobuf
 from leyden.ingest.record import SpanRecord
 from leyden.settings import Settings
-from leyden.store import migrations, pack, runs, search
+from leyden.store import migrations, pack, runs
 from leyden.store.opening import Store, open_store
 from leyden.store.runs import Finished
 
@@ -99,8 +100,8 @@ def made(database: str, number: int) -> Filled:
         times = [time.perf_counter()]
         for step in (
             partial(fill, store, number, now=time.time()),
-            partial(pack.pack_all, store),
-            partial(search.index_all, store),
+            partial(pack.pack_all, store, now=time.time()),
+            partial(index_all, store),
         ):
             step()
             store.writer.checkpoint()
