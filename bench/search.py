@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from bench.spans import _WORDS as COMMON  # pyright: ignore[reportPrivateUsage]
 from leyden.ingest.record import SpanRecord
 from leyden.settings import Settings
-from leyden.store import indexing, rollouts, search, spans, tables
+from leyden.store import indexing, pack, rollouts, search, spans, tables
 from leyden.store.opening import Store, open_store
 from leyden.store.rollouts import NewRollout
 
@@ -95,6 +95,8 @@ def fill(store: Store, number: int) -> int:
         records = list(_records(rng, first, min(ROLLOUT_SPANS * 25, number - first)))
         total += sum(len(record.payload) for record in records)
         store.writer.run(lambda tx, records=records: _insert(tx, records), size=1)
+        for rollout_id in dict.fromkeys(record.rollout_id for record in records):
+            pack.pack_rollout(store, rollout_id, now=1.8e9)
     return total
 
 
@@ -111,15 +113,6 @@ def _insert(tx: Any, records: list[SpanRecord]) -> None:
             now=now,
             seen=now,
         )
-        pack = {
-            "project": PROJECT,
-            "rollout_id": rollout_id,
-            "part": 0,
-            "spans": 1,
-            "raw_bytes": 1,
-            "packed_bytes": 1,
-        }
-        tx.run(sa.insert(tables.pack).values(**pack, create_time=now, directory=b""))
     spans.insert(tx, records, project=PROJECT, now=now, quiet_s=900)
 
 

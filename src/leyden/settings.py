@@ -55,6 +55,10 @@ class Settings:
     max_depth: int = _knob(64, "LEYDEN_MAX_DEPTH", "deepest nesting of a JSON body")
     max_id_chars: int = _knob(256, "LEYDEN_MAX_ID_CHARS", "longest id a client may choose, characters")
 
+    native: bool = _knob(
+        True, "LEYDEN_NATIVE", "false reads spans in Python also where the decoder in C is installed"
+    )
+
     # Store
     sqlite_synchronous: str = _knob(
         "NORMAL",

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.settings import Settings
-from leyden.store import deletion, tables
+from leyden.store import deletion, pack, tables
 from leyden.store.engine import Tx
 from leyden.store.opening import Store, open_store
 
@@ -40,14 +40,8 @@ def make_span(rollout_id: str, attempt_id: str, number: int = 1, **overrides: ob
 
 
 def pack_all(store: Store) -> None:
-    """Have every rollout packed."""
-    k = tables.pack.c
+    """Pack every rollout, ended or not."""
     with store.database.read() as tx:
-        rows = tx.all(sa.select(tables.rollout.c.rollout_id, tables.rollout.c.project))
-    packs = [
-        {k.project: project, k.rollout_id: rollout_id, k.part: 0, k.spans: 1, k.raw_bytes: 1, k.packed_bytes: 1, k.create_time: 0.0,
-         k.directory: b""}
-        for rollout_id, project in rows
-    ]  # fmt: skip
-    for pack in packs:
-        store.writer.run(lambda tx, pack=pack: tx.run(sa.insert(tables.pack).values(pack)))
+        ids = [row[0] for row in tx.all(sa.select(tables.rollout.c.rollout_id))]
+    for rollout_id in ids:
+        assert not pack.pack_rollout(store, rollout_id, now=0.0).failed

@@ -1,5 +1,7 @@
 """The filter language as text: what parses, what is refused and where, and that a tree survives being written."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
@@ -129,10 +131,8 @@ LIKELY = st.lists(
 @given(st.one_of(st.text(max_size=200), ODD, LIKELY))
 def test_any_text_is_a_filter_or_bad_input(text: str) -> None:
     for tests in (span_tests, rollout_tests):
-        try:
+        with suppress(BadInput):
             tests(text, now=NOW)
-        except BadInput as error:
-            assert error.message
 
 
 NAMES = st.from_regex(r"[a-z_]{1,8}(\.[A-Za-z.]{1,6})?", fullmatch=True).filter(

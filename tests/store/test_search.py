@@ -15,7 +15,7 @@ from leyden.ingest import texts
 from leyden.ingest.record import SpanRecord
 from leyden.ingest.wanted import parse
 from leyden.ingest.words import normalise
-from leyden.store import fulltext, indexing, rollouts, scores, search, spans, tables
+from leyden.store import fulltext, indexing, pack, rollouts, scores, search, spans, tables
 from leyden.store.opening import Store
 from leyden.store.rollouts import NewRollout
 from leyden.store.search import Found, Narrow
@@ -39,7 +39,7 @@ def saying(rollout_id: str, number: int, *said: str, **over: Any) -> SpanRecord:
 
 
 def add(store: Store, *records: SpanRecord, project: str = P, mode: str | None = None) -> None:
-    """Store spans in ended rollouts, as packed and not indexed."""
+    """Store spans in ended rollouts, packed and not indexed."""
 
     def write(tx: Any) -> None:
         for rollout_id in dict.fromkeys(record.rollout_id for record in records):
@@ -48,26 +48,10 @@ def add(store: Store, *records: SpanRecord, project: str = P, mode: str | None =
                 worker_id=None, now=NOW, seen=NOW,
             )  # fmt: skip
         assert not spans.insert(tx, records, project=project, now=NOW, quiet_s=900).refused
-        for rollout_id in dict.fromkeys(record.rollout_id for record in records):
-            _pack(tx, rollout_id, project)
 
     store.writer.run(write)
-
-
-def _pack(tx: Any, rollout_id: str, project: str) -> None:
-    tx.run(sa.delete(tables.pack).where(tables.pack.c.rollout_id == rollout_id))
-    tx.run(
-        sa.insert(tables.pack).values(
-            project=project,
-            rollout_id=rollout_id,
-            part=0,
-            spans=1,
-            raw_bytes=1,
-            packed_bytes=1,
-            create_time=NOW,
-            directory=b"",
-        )
-    )
+    for rollout_id in dict.fromkeys(record.rollout_id for record in records):
+        assert not pack.pack_rollout(store, rollout_id, now=NOW).failed
 
 
 def index(store: Store) -> int:
@@ -100,17 +84,8 @@ def counts(store: Store) -> tuple[int, int]:
 
 
 def forget_all(store: Store, rollout_id: str) -> None:
-    """Delete the spans of a rollout as deleting does."""
-
-    def change(tx: Any) -> None:
-        rows = [
-            row[0]
-            for row in tx.all(sa.select(tables.span.c.id).where(tables.span.c.rollout_id == rollout_id))
-        ]
-        search.forget(tx, rows)
-        delete(tx, rollout_id, project=P)
-
-    store.writer.run(change)
+    """Delete a rollout."""
+    store.writer.run(lambda tx: delete(tx, rollout_id, project=P))
 
 
 # ── What is found ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,7 +224,7 @@ def test_spans_that_come_late_are_found_once_packed_again(desk: Store) -> None:
     ]
     desk.writer.run(lambda tx: spans.insert(tx, late, project=P, now=NOW, quiet_s=900))
     assert ids(find(desk, "late")) == []
-    desk.writer.run(lambda tx: _pack(tx, "ro-a", P))
+    pack.pack_rollout(desk, "ro-a", now=NOW)
     index(desk)
     assert ids(find(desk, '"late word"')) == ["ro-a/10", "ro-a/9"]
     assert ids(find(desk, "db_main")) == ["ro-a/1"]

@@ -35,6 +35,11 @@ _WAIT_S, _LOOK_S = 30.0, 0.1
     "--since", "since_text", metavar="WHEN", help="Only spans that began after: 12h, 7d, 2026-03-14."
 )
 @click.option("--until", "until_text", metavar="WHEN", help="Only spans that began before.")
+@click.option(
+    "--filter",
+    metavar="TEXT",
+    help='Only spans that match, such as "cost>0.01 duration>30s": docs/how-to/filter.md.',
+)
 @click.option("--limit", type=click.IntRange(1, 200), default=10, show_default=True, help="How many.")
 @click.option("--cursor", help="Go on where a page ended.")
 @store_options
@@ -57,7 +62,7 @@ def command(
     \b
     Examples:
       leyden search "connection refused" --agent router --since 7d
-      leyden search '"connection refused" -timeout' --status error
+      leyden search "refun* OR credit" --status error
       leyden search refund --max-reward 0 --json
     """
     now = time.time()
@@ -88,8 +93,10 @@ def _is_plain(words: str) -> bool:
 
 
 def _search(client: Client, query: str, filters: dict[str, Any]) -> SearchPage:
-    """Ask; in a database of our own, once what ended just now is indexed."""
+    """Ask; in a database of our own, once what ended just now is packed and indexed."""
     page = client.search(query, **filters)
+    if page.waiting and client.wire.in_process:
+        client.pack()
     least, until = page.waiting, time.monotonic() + _WAIT_S
     while page.waiting and client.wire.in_process and time.monotonic() < until:
         time.sleep(_LOOK_S)

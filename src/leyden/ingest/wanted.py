@@ -44,13 +44,10 @@ class Term(NamedTuple):
 
     def begins_at(self, words: Sequence[Word], at: int) -> bool:
         """Whether the term stands in `words` from `at` on."""
-        found = words[at : at + len(self.words)]
-        if len(found) < len(self.words):
-            return False
-        said, last = [word.word for word in found], self.words[-1]
-        return tuple(said[:-1]) == self.words[:-1] and (
-            said[-1].startswith(last) if self.prefix else said[-1] == last
-        )
+        said = [word.word for word in words[at : at + len(self.words)]]
+        if self.prefix and len(said) == len(self.words):
+            said[-1] = said[-1][: len(self.words[-1])]
+        return tuple(said) == self.words
 
 
 class Piece(NamedTuple):
@@ -120,7 +117,7 @@ class Wanted(NamedTuple):
         """Where the terms stand, in order and never over one another."""
         terms = [term for clause in self.clauses for term in clause]
         longest = max(len(term.words) for term in terms)
-        firsts = {term.words[0] for term in terms if len(term.words) > 1 or not term.prefix}
+        firsts = {term.words[:1] for term in terms if len(term.words) > 1 or not term.prefix}
         begins = tuple(term.words[0] for term in terms if len(term.words) == 1 and term.prefix)
         ahead: list[Word] = []
         coming = located(text)
@@ -130,7 +127,7 @@ class Wanted(NamedTuple):
             if not ahead:
                 return
             said, taken = ahead[0].word, 1
-            if said in firsts or (begins and said.startswith(begins)):
+            if (said,) in firsts or (begins and said.startswith(begins)):
                 term = max(
                     (t for t in terms if t.begins_at(ahead, 0)), key=lambda t: len(t.words), default=None
                 )

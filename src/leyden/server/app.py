@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 import leyden
 from leyden.errors import BadInput, LeydenError, NotFound
+from leyden.ingest import native
 from leyden.server import openapi
 from leyden.server.auth import Guard
 from leyden.server.context import Context
@@ -114,6 +115,7 @@ def create_app(settings: Settings) -> Server:
 
     Raises what `open_store` raises: better now, in one line, than at the first request.
     """
+    native.use(settings.native)
     context = Context(settings, open_store(settings), started=time.time())
     context.store.writer.listeners.append(context.bell.ring)
     registry = CollectorRegistry()

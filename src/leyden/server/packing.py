@@ -11,7 +11,7 @@ PAUSE_S = 1.0
 SHARE = 0.4  # of one core
 _BUSY_WRITES, _BUSY_BYTES = 64, 4 * 2**20
 _PATIENCE_S = 1.0
-_AFTER_FAILURE_S = 30.0
+_AFTER_FAILURE_S = 10.0
 
 
 class Packing:
@@ -23,19 +23,24 @@ class Packing:
 
     def __call__(self) -> None:
         """One round: all rollouts that are due, then the objects that nobody needs. Raises StoreError and its kinds."""
-        settings, store = self._context.settings, self._context.store
-        if not settings.pack or time.monotonic() < self._not_before:
+        if not self._context.settings.pack or time.monotonic() < self._not_before:
             return
+        # Moved on at once when all goes well: what is damaged, or a bucket that is away, would be logged every second.
+        self._not_before = time.monotonic() + _AFTER_FAILURE_S
+        if not self._round():
+            self._not_before = 0.0
+
+    def _round(self) -> int:
+        """Pack and sweep; how many rollouts failed."""
+        settings, store = self._context.settings, self._context.store
         began, failed = time.perf_counter(), 0
         for progress in pack.steps(store, now=time.time(), after_s=settings.pack_after_s):
             failed += progress.failed
             if not self._rest((time.perf_counter() - began) * (1 / SHARE - 1)):
-                return
+                return failed
             began = time.perf_counter()
         pack.sweep(store, now=time.time())
-        if failed:
-            # What failed is damaged, and would be logged every second.
-            self._not_before = time.monotonic() + _AFTER_FAILURE_S
+        return failed
 
     def _rest(self, seconds: float) -> bool:
         """Pause, and longer while the writer is busy: but not for ever, or payloads would pile up. False when stopping."""

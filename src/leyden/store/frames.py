@@ -19,7 +19,7 @@ import zstandard
 from leyden.errors import StoreError
 
 PART_BYTES = 16 * 2**20
-PART_SPANS = 20_000
+PART_SPANS = 6000  # checking and deleting their rows takes the writer about 10 ms
 VERSION = 1
 _HEAD = struct.Struct("<BIH16s")
 _LONG_FROM = 2**20  # below this the long window finds nothing that the short one does not

@@ -192,19 +192,14 @@ def _known(tx: Tx, spans: Sequence[_Span]) -> dict[bytes, set[tuple[str | None, 
     return found
 
 
-def payloads_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, tuple[bytes, str]]:
-    """The payloads of spans, given as (`span.id`, rollout)."""
-    return payloads.by_id(tx, rows)
-
-
 def texts_of(tx: Tx, rows: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
     """What spans say, given as (`span.id`, rollout); without those whose payload is gone.
 
     Raises StoreError when a pack is damaged.
     """
-    payloads = payloads_of(tx, rows)
-    known = [id_ for id_, _ in rows if id_ in payloads]
-    rendered = spans_json((*payloads[id_], "", "", 0) for id_ in known)
+    stored = payloads.by_id(tx, rows)
+    known = [id_ for id_, _ in rows if id_ in stored]
+    rendered = spans_json((*stored[id_], "", "", 0) for id_ in known)
     return {id_: texts.of_span(orjson.loads(text)) for id_, text in zip(known, rendered, strict=True)}
 
 

@@ -15,8 +15,7 @@ from leyden.store.engine import Contains, Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
 from leyden.types import FINAL_ROLLOUT, QUEUED_ROLLOUT, AttemptStatus, RolloutConfig, RolloutStatus
 
-t, a = tables.rollout, tables.attempt
-bind = sa.bindparam
+t, a, bind = tables.rollout, tables.attempt, sa.bindparam
 
 
 class RolloutRow(NamedTuple):
@@ -478,11 +477,8 @@ def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
 
 def counts(tx: Tx, *, project: str) -> dict[str, int]:
     """Rows of this project: rollouts, attempts, spans."""
-    rollouts, attempts = tx.all(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.c.attempts), 0)).where(
-            t.c.project == project
-        )
-    )[0]
+    sums = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.c.attempts), 0))
+    rollouts, attempts = tx.all(sums.where(t.c.project == project))[0]
     return {
         "rollouts": rollouts,
         "attempts": int(attempts),

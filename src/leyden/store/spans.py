@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
-from leyden.store import payloads, rollups, scores, tables, traces
+from leyden.store import payloads, rollups, scores, span_pages, tables, traces
 from leyden.store.engine import Contains, Statement, Tx
-from leyden.store.query import Logic, Paging, joined, paged
+from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.types import SpanSummary
 
 s = tables.span
@@ -293,12 +293,19 @@ def query_payloads(
     tx: Tx, which: SpanFilter, paging: Paging, *, project: str
 ) -> tuple[list[PayloadRow], int]:
     """A page of spans as they came, and how many match."""
+    rows, total = _page(tx, which, paging, project=project)
+    found = payloads.by_id(tx, [(row[0], row[1]) for row in rows])
+    return [PayloadRow(*found[row[0]], *row[1:]) for row in rows if row[0] in found], total
+
+
+def _page(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tuple[Sequence[Any], int]:
+    check_paging(paging, list(SORTABLE))
+    if span_pages.is_common(which.attempt_id, paging, has_conditions=bool(which.exact or which.contains)):
+        return span_pages.in_sequence(tx, which.rollout_id, which.attempt_id, paging, project=project)
     select = sa.select(s.c.id, s.c.rollout_id, s.c.attempt_id, s.c.sequence_id).where(
         which.condition(project)
     )
-    rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
-    found = payloads.by_id(tx, [(row[0], row[1]) for row in rows])
-    return [PayloadRow(*found[row[0]], *row[1:]) for row in rows if row[0] in found], total
+    return paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
 
 
 def payload(tx: Tx, rollout_id: str, attempt_id: str, span_id: str, *, project: str) -> PayloadRow | None:

@@ -53,6 +53,7 @@ class SearchCalls(Calls):
         self,
         query: str,
         *,
+        filter: str | None = None,
         since: float | None = None,
         until: float | None = None,
         agent: str | None = None,
@@ -69,11 +70,11 @@ class SearchCalls(Calls):
     ) -> SearchPage:
         """Spans whose texts hold the words, newest first. `word "a phrase" begin* -without one OR other`.
 
-        since, until: unix seconds of the span's start. min_reward, max_reward: of its rollout. Raises BadInput for a query
-        without a word to look for.
+        filter: `agent:router status:error cost>0.01`. since, until: unix seconds of the span's start. min_reward, max_reward: of its rollout. Raises BadInput
+        for a query without a word to look for and a filter that is none.
         """
         params = present(
-            q=query, since=since, until=until, agent=agent, model=model, tool=tool, kind=kind, status=status, mode=mode,
+            q=query, filter=filter, since=since, until=until, agent=agent, model=model, tool=tool, kind=kind, status=status, mode=mode,
             rollout_id=rollout_id, min_reward=min_reward, max_reward=max_reward, limit=limit, cursor=cursor,
         )  # fmt: skip
         return read(SearchPage, self.request("GET", f"{API}/search", params=params))

@@ -1,5 +1,6 @@
 """Full-text search over what agents said and were told."""
 
+import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -7,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from leyden.server.requests import Json, context_of, project_of
 from leyden.store import indexing, search
+from leyden.store.filters import span_tests
+from leyden.store.filters.spans import span_condition
 from leyden.types import Mode, SpanKind
 
 router = APIRouter(prefix="/api", tags=["search"])
@@ -33,6 +36,7 @@ class SearchQuery(BaseModel):
     max_reward: Seconds | None = None
     limit: int = Field(20, ge=1, le=search.MOST)
     cursor: str | None = None
+    filter: str | None = Field(None, description="of the filter language: docs/how-to/filter.md")
 
     @field_validator("agent", "model", "tool", "rollout_id")
     @classmethod
@@ -41,7 +45,7 @@ class SearchQuery(BaseModel):
         return None if text is None else text.replace("\0", "\ufffd")
 
     def narrow(self) -> search.Narrow:
-        """The filters."""
+        """The filters that have a parameter of their own."""
         return search.Narrow(**{name: getattr(self, name) for name in search.Narrow._fields})
 
 
@@ -52,16 +56,11 @@ def search_texts(request: Request, asked: Annotated[SearchQuery, Query()]) -> Re
     `complete` is false when the search stopped before the page was full; `cursor` goes on. `waiting` counts ended rollouts that are
     not indexed yet; those that still run are not found.
     """
-    project = project_of(request)
+    project, where = project_of(request), asked.narrow().conditions()
+    if asked.filter:
+        where.append(span_condition(span_tests(asked.filter, now=time.time())))
     with context_of(request).store.database.read() as tx:
-        found = search.find(
-            tx,
-            asked.q,
-            project=project,
-            where=asked.narrow().conditions(),
-            limit=asked.limit,
-            cursor=asked.cursor,
-        )
+        found = search.find(tx, asked.q, project=project, where=where, limit=asked.limit, cursor=asked.cursor)
         waiting = indexing.waiting(tx, project=project)
     items = [_hit(hit) for hit in found.hits]
     return Json({"items": items, "cursor": found.cursor, "complete": found.complete, "waiting": waiting})

@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("frame", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_pack"),
         sa.UniqueConstraint("rollout_id", "part", name="uq_pack_rollout_id_part"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_pack_texts_by", "pack", ["texts_by"])
     op.create_table(
