@@ -21,42 +21,67 @@ import psycopg
 
 _FAST = (
     "fsync=off",
-    "synchronous_commit=off",
     "full_page_writes=off",
     "shared_buffers=64MB",
     "max_connections=200",
 )
 
 
-@contextlib.contextmanager
-def cluster() -> Iterator[str]:
-    """The URL of a running, empty PostgreSQL; it and its files are gone afterwards.
+class Cluster:
+    """A PostgreSQL in a folder of its own: `start` it, `stop` it, start it again on the same data.
 
-    Raises RuntimeError with the server's log when it does not answer within 60 seconds.
+    keeps: what was committed survives a stop like a crash (not one of the machine: nothing is synced to disk).
     """
+
+    def __init__(self, home: Path, *, keeps: bool = False) -> None:
+        self.url = f"postgresql://postgres@/postgres?host={home}"
+        self._home = home
+        self._settings = [*_FAST, f"synchronous_commit={'on' if keeps else 'off'}"]
+        self._server: subprocess.Popen[bytes] | None = None
+        self._as_user = _unprivileged(home)
+        self._programs = _programs(home)
+        subprocess.run(
+            [self._programs / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"],
+            check=True, capture_output=True, **self._as_user,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Run it until it answers. Raises RuntimeError with its log when it does not within 60 seconds."""
+        flags = [word for setting in self._settings for word in ("-c", setting)]
+        with open(self._home / "log", "ab") as log:
+            self._server = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._home / "data", "-k", self._home, "-h", "", *flags],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._as_user,
+            )  # fmt: skip
+        _wait(self.url, self._server, log=self._home / "log")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: the fast shutdown, clients are cut and files closed. SIGQUIT: the immediate one, like a crash."""
+        if self._server is not None:
+            _stop(self._server, how)
+            self._server = None
+
+
+@contextlib.contextmanager
+def restartable(*, keeps: bool = True) -> Iterator[Cluster]:
+    """A running, empty PostgreSQL that may be stopped and started; it and its files are gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="leyden-pg-"))
     try:
-        as_user = _unprivileged(home)
-        programs = _programs(home)
-        data = home / "data"
-        subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"],
-            check=True, capture_output=True, **as_user,
-        )  # fmt: skip
-        flags = [word for setting in _FAST for word in ("-c", setting)]
-        with open(home / "log", "wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-k", home, "-h", "", *flags],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, **as_user,
-            )  # fmt: skip
+        made = Cluster(home, keeps=keeps)
         try:
-            url = f"postgresql://postgres@/postgres?host={home}"
-            _wait(url, server, log=home / "log")
-            yield url
+            made.start()
+            yield made
         finally:
-            _stop(server)
+            made.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[str]:
+    """The URL of a running, empty PostgreSQL; it and its files are gone afterwards."""
+    with restartable(keeps=False) as made:
+        yield made.url
 
 
 def _unprivileged(home: Path) -> dict[str, Any]:
@@ -106,8 +131,8 @@ def _wait(url: str, server: subprocess.Popen[bytes], *, log: Path) -> None:
     raise RuntimeError(f"PostgreSQL does not answer: {log.read_text(errors='replace')[-2000:]}")
 
 
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: clients are cut, files are closed
+def _stop(server: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    server.send_signal(how)
     try:
         server.wait(10)
     except subprocess.TimeoutExpired:

@@ -12,6 +12,8 @@ from typing import Any
 
 from leyden.errors import BadInput
 
+ROLES = ("api", "ingest", "jobs")
+
 
 def data_dir() -> Path:
     """The user's data directory for Leyden: `$XDG_DATA_HOME/leyden`, else `~/.local/share/leyden`."""
@@ -42,6 +44,11 @@ class Settings:
     log_level: str = _knob("info", "LEYDEN_LOG_LEVEL", "debug, info, warning or error")
     require_keys: bool = _knob(
         False, "LEYDEN_REQUIRE_KEYS", "ask for a key on loopback too; other binds always do"
+    )
+    roles: str = _knob(
+        "api,ingest,jobs",
+        "LEYDEN_ROLES",
+        "what this server does: some of api, ingest and jobs, with commas between",
     )
     open_bind: bool = _knob(False, "LEYDEN_OPEN_BIND", "allow a bind other than loopback without any key")
 
@@ -138,6 +145,16 @@ class Settings:
     def database_url(self) -> str:
         """The database as given, or the default file under the user's data directory."""
         return self.db or str(data_dir() / "leyden.db")
+
+    @property
+    def roles_here(self) -> frozenset[str]:
+        """The roles as a set. Raises BadInput for one that does not exist."""
+        roles = frozenset(role.strip() for role in self.roles.split(","))
+        if unknown := roles - set(ROLES):
+            raise BadInput(
+                f"{min(unknown)!r} is no role of a server", hint=f"use some of: {', '.join(ROLES)}"
+            )
+        return roles
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":

@@ -391,6 +391,24 @@ class Finding(BaseModel):
     last_seen: float | None = None
 
 
+# ── Live events ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+Topic = Literal["rollouts", "spans", "findings"]
+
+
+class StoreEvent(NamedTuple):
+    """Something that has just changed: a rollout took a status, spans of a rollout arrived, a finding changed.
+
+    id: of the rollout, or the fingerprint of the finding. status: its new one; None for spans. topic "gap" tells a watcher
+    that events were missed and that it has to read again.
+    """
+
+    topic: Topic | Literal["gap"]
+    id: str
+    status: str | None
+    project: str
+
+
 # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 T = TypeVar("T")

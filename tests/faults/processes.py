@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -40,11 +40,11 @@ def leyden(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 class Server:
-    """One running `leyden up`: its url, and ways to end it."""
+    """One running `leyden up` (or other words): its url, and ways to end it."""
 
-    def __init__(self, database: str, **env: str) -> None:
+    def __init__(self, database: str, *, words: Sequence[str] = ("up",), **env: str) -> None:
         self.process = subprocess.Popen(
-            [*LEYDEN, "up", "--port", "0", "--db", database, "--log-level", "warning"],
+            [*LEYDEN, *words, "--port", "0", "--db", database, "--log-level", "warning"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**env),
         )  # fmt: skip
         self.log: list[str] = []
@@ -59,7 +59,7 @@ class Server:
             reader.start()
         if " listens on " not in first:
             self.kill()
-            raise AssertionError(f"leyden up did not start: {first}{''.join(self.log)}")
+            raise AssertionError(f"leyden {words[0]} did not start: {first}{''.join(self.log)}")
         self.url = first.split(" listens on ")[1].strip()
 
     def _keep(self, stream: "Iterator[str]") -> None:
@@ -94,9 +94,9 @@ class Server:
 
 
 @contextmanager
-def running(database: str, **env: str) -> Iterator[Server]:
+def running(database: str, *, words: Sequence[str] = ("up",), **env: str) -> Iterator[Server]:
     """A server that is gone afterwards, whatever happens."""
-    server = Server(database, **env)
+    server = Server(database, words=words, **env)
     try:
         yield server
     finally:

@@ -1,20 +1,35 @@
 """A store on each database, driven by its own functions: what the server does, without the server."""
 
 from collections.abc import Iterator
+from datetime import date
 
 import pytest
 import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.settings import Settings
-from leyden.store import deletion, pack, tables
+from leyden.store import deletion, pack, partitions, tables
 from leyden.store.engine import Tx
 from leyden.store.opening import Store, open_store
 
+# Those that look at the tables themselves.
+NOT_PARTITIONED = ("test_migrations", "test_partitions")
+PARTITIONED = "postgres-partitioned"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of a store runs on SQLite, on PostgreSQL, and there again with spans in one table per day."""
+    if "store" in metafunc.fixturenames and metafunc.module.__name__.split(".")[-1] not in NOT_PARTITIONED:
+        databases = ["sqlite", "postgres", PARTITIONED]
+        metafunc.definition.add_marker(pytest.mark.parametrize("database_url", databases, indirect=True))
+
 
 @pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
+def store(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Store]:
     opened = open_store(settings)
+    if PARTITIONED in request.node.name:
+        opened.writer.run(lambda tx: partitions.partition(tx, today=date(1970, 1, 1)))
     yield opened
     opened.close()
 

@@ -323,7 +323,9 @@ def test_a_damaged_pack_says_so_and_hurts_no_other_rollout(store: Store) -> None
         read(store)
 
 
-def test_attributes_are_found_in_packs(store: Store) -> None:
+def test_attributes_are_found_in_packs_and_a_span_that_names_its_ids_is_handed_out_as_it_came(
+    store: Store,
+) -> None:
     begin(store)
     payload = b'{"rollout_id":"ro-1","attempt_id":"at-1","sequence_id":3,"attributes":{"tier":"gold"},"resource":{"attributes":{}}}'
     record = make_span("ro-1", "at-1", 3, sequence_id=3, payload=payload)

@@ -1,4 +1,4 @@
-"""Run the server in this process until it is told to stop: what `leyden up` and `agl store` share.
+"""Run the server in this process until it is told to stop: what `leyden up` and `agl store` share; and `leyden serve`.
 
 An address that others reach is not bound while nobody has a key. The port is bound before anything starts, so one that is
 taken is a plain message; the address is printed when requests are answered. SIGTERM ends it with exit code 0, Ctrl-C with
@@ -19,6 +19,7 @@ import uvicorn
 
 import leyden
 from leyden.cli.safe_text import one_line
+from leyden.cli.serving import IS_POSTGRES, LEVELS, chosen, server_options
 from leyden.errors import BadInput, LeydenError
 from leyden.server.app import create_app
 from leyden.server.auth import check_bind
@@ -28,12 +29,12 @@ from leyden.settings import Settings
 # How long running requests may take to finish after a signal.
 GRACE_S = 5
 _BACKLOG = 2048
-LEVELS = ("debug", "info", "warning", "error")
 
 
 def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     """Serve until a signal. Raises LeydenError when the port is taken, a key is missing or the database does not open."""
     _log(settings.log_level)
+    _ = settings.roles_here
     check_bind(settings)
     listening = bind(settings.host, settings.port)
     try:
@@ -116,8 +117,8 @@ class _Server(uvicorn.Server):
         announce(self._settings, self._context.store.database.label)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Long polls answer at once when they see this; otherwise each stop would wait for them.
-        self._context.draining = True
+        # Long polls and streams end at once; otherwise each stop would wait for them.
+        self._context.drain()
         await super().shutdown(sockets)
 
 
@@ -160,3 +161,37 @@ def _log(level: str) -> None:
     if level.lower() != "debug":
         for library in ("uvicorn", "alembic", "httpx"):
             logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+@click.command("serve")
+@server_options
+@click.option(
+    "--roles",
+    metavar="LIST",
+    help="What this replica does: some of api, ingest, jobs.  [default: all; env: LEYDEN_ROLES]",
+)
+def command(
+    host: str | None,
+    port: int | None,
+    db: str | None,
+    postgres: str | None,
+    log_level: str | None,
+    roles: str | None,
+) -> None:
+    """Start one of several servers over one PostgreSQL, behind a load balancer.
+
+    They share the work without a coordinator: claims never overlap, each background job runs on one of them and moves to
+    another when that one dies, and what one commits wakes those who wait at any other.
+
+    \b
+    Examples:
+      leyden serve --postgres postgresql://leyden@db/leyden --host 0.0.0.0
+      leyden serve --postgres postgresql://leyden@db/leyden --port 4748 --roles ingest
+    """
+    given = chosen(host=host, port=port, db=db, postgres=postgres, log_level=log_level)
+    settings = Settings.from_env(roles=roles, **given)
+    if not settings.database_url.startswith(IS_POSTGRES):
+        raise click.UsageError(
+            "Replicas share a PostgreSQL: name it with --postgres. For one SQLite file use `leyden up`."
+        )
+    serve(settings)

@@ -13,7 +13,7 @@ import click
 
 from leyden.errors import MissingExtra, NotFound
 from leyden.sdk.client import Client
-from leyden.settings import Settings
+from leyden.settings import ROLES, Settings
 
 if TYPE_CHECKING:
     from leyden.store.opening import Store
@@ -62,7 +62,7 @@ def connected(store: str | None, db: str | None, *, must_exist: bool = True) -> 
             hint="to ask a running server, name it with --store",
         ) from error
     # Whoever can open the file needs no key; settings meant for the server must not lock its owner out.
-    local = replace(settings, host="127.0.0.1", require_keys=False)
+    local = replace(settings, host="127.0.0.1", require_keys=False, roles=",".join(ROLES))
     with Client(app=create_app(local), key="", timeout_s=TIMEOUT_S) as client:
         yield client
 

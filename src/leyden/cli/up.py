@@ -2,28 +2,13 @@
 
 import click
 
-from leyden.cli.serve import LEVELS, serve
+from leyden.cli.serve import serve
+from leyden.cli.serving import chosen, server_options
 from leyden.settings import Settings
 
 
 @click.command("up")
-@click.option("--host", metavar="ADDRESS", help="Address to bind.  [default: 127.0.0.1; env: LEYDEN_HOST]")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    help="Port to bind; 0 takes a free one.  [default: 4747; env: LEYDEN_PORT]",
-)
-@click.option(
-    "--db",
-    metavar="PATH|URL",
-    help="SQLite file or PostgreSQL URL.  [default: leyden.db in your data directory; env: LEYDEN_DB]",
-)
-@click.option("--postgres", metavar="URL", help="The same as --db, for PostgreSQL.")
-@click.option(
-    "--log-level",
-    type=click.Choice(LEVELS, case_sensitive=False),
-    help="How much to log.  [default: info; env: LEYDEN_LOG_LEVEL]",
-)
+@server_options
 def command(
     host: str | None, port: int | None, db: str | None, postgres: str | None, log_level: str | None
 ) -> None:
@@ -37,9 +22,5 @@ def command(
       leyden up --port 45993 --db ./runs.db
       leyden keys create --name ops --scope admin && leyden up --host 0.0.0.0
     """
-    if db and postgres:
-        raise click.UsageError("--db and --postgres both name the database: give one of them.")
-    if postgres and not postgres.startswith(("postgres:", "postgresql:", "postgresql+psycopg:")):
-        raise click.BadParameter("begins with postgresql://", param_hint="'--postgres'")
-    level = log_level.lower() if log_level else None
-    serve(Settings.from_env(host=host, port=port, db=postgres or db, log_level=level))
+    given = chosen(host=host, port=port, db=db, postgres=postgres, log_level=log_level)
+    serve(Settings.from_env(**given))

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from leyden.errors import LeydenError
 from leyden.sdk.calls.database import DatabaseCalls
+from leyden.sdk.calls.events import EventCalls
 from leyden.sdk.calls.findings import FindingCalls
 from leyden.sdk.calls.keys import ServerCalls
 from leyden.sdk.calls.metrics import MetricCalls
@@ -32,6 +33,7 @@ class Client(
     WorkerCalls,
     FindingCalls,
     MetricCalls,
+    EventCalls,
     DatabaseCalls,
     TransferCalls,
     ServerCalls,

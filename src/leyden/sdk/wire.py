@@ -137,6 +137,28 @@ class Wire:
             hint="start one with `leyden up`, or set LEYDEN_URL",
         )
 
+    def lines(self, path: str, *, params: Mapping[str, Any], quiet_s: float) -> Generator[str]:
+        """The lines of an answer that has no end, as they come. Raises what the server refuses it with, and ServerUnreachable
+        when it ends, breaks off or says nothing for `quiet_s`.
+        """
+        if self.in_process:
+            raise BadInput("Live events come from a running server only", hint="start one with `leyden up`")
+        query = {k: v for k, v in params.items() if v is not None}
+        sent = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        http, broken = self._session(), self._no_answer()
+        try:
+            with http.stream("GET", self.url + path, params=query, headers=sent, timeout=quiet_s) as got:
+                if got.status_code >= 400:
+                    raise error_of(Answer(int(got.status_code), {}, bytes(got.read()))) or LeydenError(
+                        "refused"
+                    )
+                yield from got.iter_lines()
+        except broken as error:
+            raise ServerUnreachable(
+                f"The stream from {self.url} broke off ({type(error).__name__})",
+                hint="read again, and follow it anew",
+            ) from error
+
     def on_close(self, act: Callable[[], object]) -> None:
         """Call `act` once before the conversation closes."""
         self._before_close.append(act)

@@ -32,8 +32,10 @@ from leyden.server.http import (
 )
 from leyden.server.jobs import Jobs
 from leyden.server.metrics import Meter, WriterState
+from leyden.server.roles import Roles
 from leyden.server.routes import (
     database,
+    events,
     findings,
     health,
     keys,
@@ -54,7 +56,8 @@ from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
 ROUTERS = [
-    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, transfer, keys, database, packs, health,
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, events, transfer, keys, database, packs,
+    health,
 ]  # fmt: skip
 
 
@@ -69,6 +72,7 @@ class Server:
         self.api = api
         self._guard = Guard(context)
         self._meter = Meter(registry)
+        self._roles = Roles(context.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,6 +84,7 @@ class Server:
         template = "(refused)"
         try:
             caller = await self._guard.caller(scope)
+            self._roles.check(method, path)
             if handler is not None:
                 template = ATTEMPT if params else path
                 reply = await answer(
@@ -117,7 +122,7 @@ def create_app(settings: Settings) -> Server:
     """
     native.use(settings.native)
     context = Context(settings, open_store(settings), started=time.time())
-    context.store.writer.listeners.append(context.bell.ring)
+    context.store.writer.listeners += [context.bell.ring, context.watchers.tell]
     registry = CollectorRegistry()
     registry.register(WriterState(context))
 
@@ -136,6 +141,7 @@ def create_app(settings: Settings) -> Server:
 
 @asynccontextmanager
 async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
+    listener = context.listen()
     jobs = Jobs(context)
     # What start-up made lives as long as the process; the collector need not look at it again.
     gc.collect()
@@ -143,7 +149,8 @@ async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        context.draining = True
+        context.drain()
+        listener.close()
         jobs.stop()
         context.store.close()
 

@@ -6,6 +6,7 @@ A key that is given is always checked, also where none is needed: a typo must no
 import ipaddress
 import re
 import time
+from collections.abc import Collection
 from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
@@ -15,6 +16,7 @@ from leyden.server.context import Context
 from leyden.server.http import Scope, header
 from leyden.settings import Settings
 from leyden.store import keys
+from leyden.store.notices import EVERYTHING, Notice
 from leyden.store.opening import open_store
 
 # How long a key that another process revoked may still be let in by one that has just seen it.
@@ -126,8 +128,8 @@ class Guard:
         self._seen[digest] = (time.monotonic(), caller)
         return caller
 
-    def _changed(self, names: set[str]) -> None:
-        if keys.CHANGED in names:
+    def _changed(self, names: Collection[Notice]) -> None:
+        if keys.CHANGED in names or EVERYTHING in names:
             self._seen.clear()
 
     def _look_up(self, secret: str) -> Caller | None:

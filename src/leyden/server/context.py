@@ -2,14 +2,19 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from leyden.server.events import Watchers
 from leyden.settings import Settings
+from leyden.store.listening import Listener
+from leyden.store.notices import EVERYTHING, Notice
 from leyden.store.opening import Store
 
-# Another process may commit what a waiter here waits for: nobody sleeps longer than this without looking.
+# Another process may commit what a waiter here waits for: nobody sleeps longer than this without looking…
 POLL_S = 0.5
+# … or than this while the other replicas tell what they commit.
+TOLD_POLL_S = 30.0
 
 
 class Bell:
@@ -19,15 +24,22 @@ class Bell:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self.is_told = False  # whether other replicas tell what they commit
+        self._waiting: dict[Notice, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._lock = threading.Lock()
 
-    def ring(self, names: set[str]) -> None:
-        """Wake everyone who waits for one of the names. From any thread."""
+    @property
+    def poll_s(self) -> float:
+        """The longest sleep without a look at the store, seconds."""
+        return TOLD_POLL_S if self.is_told else POLL_S
+
+    def ring(self, names: Collection[Notice]) -> None:
+        """Wake everyone who waits for one of the names, or everyone there is for EVERYTHING. From any thread."""
         if not self._waiting:
             return
         with self._lock:
-            woken = {waiter for name in names for waiter in self._waiting.get(name, ())}
+            heard = self._waiting if EVERYTHING in names else names
+            woken = {waiter for name in heard for waiter in self._waiting.get(name, ())}
         for loop, event in woken:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
@@ -70,7 +82,7 @@ class Listening:
     async def wait(self, timeout_s: float) -> None:
         """Sleep until a name rings, at most `timeout_s` and at most the poll interval."""
         try:
-            await asyncio.wait_for(self._event.wait(), min(timeout_s, POLL_S))
+            await asyncio.wait_for(self._event.wait(), min(timeout_s, self._bell.poll_s))
         except TimeoutError:
             return
         self._event.clear()
@@ -84,4 +96,18 @@ class Context:
     store: Store
     started: float
     bell: Bell = field(default_factory=Bell)
-    draining: bool = False  # shutting down: long-polls answer at once
+    watchers: Watchers = field(default_factory=Watchers)
+    draining: bool = False  # shutting down: long-polls and streams of events end at once
+
+    def listen(self) -> Listener:
+        """Start to hear what other replicas commit; close it at the end."""
+        return Listener(self.store.database, tell=self.store.writer.tell, linked=self._linked)
+
+    def drain(self) -> None:
+        """Let those who wait go, now and from now on."""
+        self.draining = True
+        self.bell.ring([EVERYTHING])
+        self.watchers.close()
+
+    def _linked(self, is_told: bool) -> None:
+        self.bell.is_told = is_told

@@ -1,12 +1,14 @@
 """What happens without a request: the watchdog, packing, the search index, retention, the copying of SQLite's write-ahead log.
 
-Each job is a plain function of the context, run in one background thread; one that fails is logged and tried again.
+Each job is a plain function of the context, run in a background thread of its own; one that fails is logged and tried again.
+A job that is `alone` runs on one replica at a time: see `store/election.py`.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
@@ -16,6 +18,7 @@ from leyden.server.packing import PAUSE_S as PACK_S
 from leyden.server.packing import Packing
 from leyden.server.watchdog import Watchdog
 from leyden.store import retention
+from leyden.store.election import Election
 from leyden.store.retention import Pruned
 
 log = logging.getLogger("leyden.jobs")
@@ -32,38 +35,58 @@ def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Prun
     return gone
 
 
+class Job(NamedTuple):
+    """Something to do again and again. `alone`: by one of all replicas, for it concerns the database and not this process."""
+
+    name: str
+    pause_s: float
+    run: Callable[[], object]
+    alone: bool = False
+
+
+def plan(context: Context, stop: threading.Event) -> list[Job]:
+    """Every job of a server; those that take long look at `stop`. A pause of 0 leaves a job out."""
+    settings = context.settings
+    jobs = [
+        Job("watchdog", settings.watchdog_s, Watchdog(context), alone=True),
+        Job("packing", PACK_S, Packing(context, stop), alone=True),
+        Job("indexing", INDEX_S, Indexing(context, stop), alone=True),
+        Job("retention", settings.retention_s, lambda: forget(context, stop.is_set), alone=True),
+        Job("checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
+    ]
+    return [job for job in jobs if job.pause_s]
+
+
 class Jobs:
     """The background threads of one server; `stop` waits for a job in progress to end."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, jobs: list[Job] | None = None) -> None:
         self._stop = threading.Event()
-        plan: list[tuple[str, float, Callable[[], object]]] = [
-            ("leyden-watchdog", context.settings.watchdog_s, Watchdog(context)),
-            ("leyden-packing", PACK_S, Packing(context, self._stop)),
-            ("leyden-indexing", INDEX_S, Indexing(context, self._stop)),
-            ("leyden-checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
-            ("leyden-retention", context.settings.retention_s, lambda: forget(context, self._stop.is_set)),
-        ]
+        jobs = plan(context, self._stop) if jobs is None else jobs
+        if "jobs" not in context.settings.roles_here:
+            jobs = [job for job in jobs if not job.alone]
+        self._election = Election(context.store.database, [job.name for job in jobs if job.alone])
         self._threads = [
-            threading.Thread(target=self._repeat, args=(pause_s, job), name=name, daemon=True)
-            for name, pause_s, job in plan
-            if pause_s
+            threading.Thread(target=self._repeat, args=(job,), name=f"leyden-{job.name}", daemon=True)
+            for job in jobs
         ]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Stop all jobs."""
+        """Stop all jobs, and let other replicas lead."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self._election.close()
 
-    def _repeat(self, pause_s: float, job: Callable[[], object]) -> None:
-        while not self._stop.wait(pause_s):
+    def _repeat(self, job: Job) -> None:
+        while not self._stop.wait(job.pause_s):
+            if job.alone and not self._election.leads(job.name):
+                continue
             try:
-                job()
+                job.run()
             except LeydenError as error:
-                log.warning("%s: %s", threading.current_thread().name, error)
+                log.warning("%s: %s", job.name, error)
             except Exception:
-                log.exception("%s failed", threading.current_thread().name)
+                log.exception("%s failed", job.name)

@@ -19,7 +19,8 @@ import sqlalchemy as sa
 
 from leyden.errors import NotFound
 from leyden.store import indexing, pack, rollups, tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
+from leyden.store.sql import Statement
 from leyden.store.writer import Writer
 
 t = tables.rollout

@@ -7,25 +7,23 @@ SQLite: one connection writes (the writer thread's), any number read. An in-memo
 readers and the writer take in turns.
 """
 
-import re
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool, StaticPool
-from sqlalchemy.sql import ClauseElement
-from sqlalchemy.sql.functions import GenericFunction
 
 from leyden.errors import BadInput, MissingExtra
+from leyden.store import notices
 from leyden.store.driver_errors import translated
+from leyden.store.sql import Statement
 
 # PostgreSQL takes this from 64 rows on; below that the extra statements cost more than they save.
 COPY_FROM_ROWS = 64
@@ -33,123 +31,30 @@ COPY_FROM_ROWS = 64
 LOG_BYTES = 64 * 2**20
 
 
-class Contains(GenericFunction[bool]):
-    """`Contains(column, text)`: case-sensitive substring, null never contains."""
-
-    inherit_cache = True
-    type = sa.Boolean()
-
-
-@compiles(Contains, "sqlite")
-def _contains_sqlite(element: Contains, compiler: Any, **kw: Any) -> str:
-    return f"instr({compiler.process(element.clauses, **kw)}) > 0"
-
-
-@compiles(Contains, "postgresql")
-def _contains_postgresql(element: Contains, compiler: Any, **kw: Any) -> str:
-    return f"strpos({compiler.process(element.clauses, **kw)}) > 0"
-
-
-class ContainsAnyCase(GenericFunction[bool]):
-    """`ContainsAnyCase(column, text)`: substring, A–Z like a–z, null never contains. `text` must be without A–Z."""
-
-    inherit_cache = True
-    type = sa.Boolean()
-
-
-@compiles(ContainsAnyCase, "sqlite")
-def _contains_any_case_sqlite(element: ContainsAnyCase, compiler: Any, **kw: Any) -> str:
-    column, text = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"instr(lower({column}), {text}) > 0"
-
-
-@compiles(ContainsAnyCase, "postgresql")
-def _contains_any_case_postgresql(element: ContainsAnyCase, compiler: Any, **kw: Any) -> str:
-    column, text = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f'strpos(lower({column} COLLATE "C"), {text}) > 0'
-
-
-class Matches(GenericFunction[bool]):
-    """`Matches(column, glob, like)`: case-sensitive pattern, written for GLOB and for LIKE; made by `matches`."""
-
-    inherit_cache = True
-    type = sa.Boolean()
-
-
-@compiles(Matches, "sqlite")
-def _matches_sqlite(element: Matches, compiler: Any, **kw: Any) -> str:
-    column, glob, _ = element.clauses
-    return f"{compiler.process(column, **kw)} GLOB {compiler.process(glob, **kw)}"
-
-
-@compiles(Matches, "postgresql")
-def _matches_postgresql(element: Matches, compiler: Any, **kw: Any) -> str:
-    column, _, like = element.clauses
-    return f"{compiler.process(column, **kw)} LIKE {compiler.process(like, **kw)}"
-
-
-def matches(column: sa.ColumnElement[Any], pieces: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Whether a text is made of these pieces with anything between them, case-sensitive; null is not."""
-    glob = "*".join(re.sub(r"[*?\[]", r"[\g<0>]", piece) for piece in pieces)
-    like = "%".join(re.sub(r"[%_\\]", r"\\\g<0>", piece) for piece in pieces)
-    return Matches(column, glob, like)
-
-
-class RandomHex8(GenericFunction[str]):
-    """Eight random hex digits, made by the database so that one statement can claim many rollouts."""
-
-    inherit_cache = True
-    type = sa.Text()
-
-
-@compiles(RandomHex8, "sqlite")
-def _hex_sqlite(element: RandomHex8, compiler: Any, **kw: Any) -> str:
-    return "lower(hex(randomblob(4)))"
-
-
-@compiles(RandomHex8, "postgresql")
-def _hex_postgresql(element: RandomHex8, compiler: Any, **kw: Any) -> str:
-    return "substr(replace(gen_random_uuid()::text, '-', ''), 1, 8)"
-
-
-INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
-class Statement:
-    """A Core statement compiled once per dialect and run on the bare driver cursor: for hot paths only.
-
-    `build` gets the dialect's `insert` (for ON CONFLICT) and returns the statement. Parameters are named; types need no
-    conversion because our columns are text, numbers and bytes.
-    """
-
-    def __init__(self, build: Callable[[Any], ClauseElement]) -> None:
-        self._build = build
-        self._ready: dict[str, tuple[str, list[str], dict[str, Any]]] = {}
-
-    def on(self, dialect: sa.Dialect) -> tuple[str, list[str], dict[str, Any]]:
-        """SQL text, the order of its parameters, and the values that the statement itself holds."""
-        ready = self._ready.get(dialect.name)
-        if ready is None:
-            built = self._build(INSERTS[dialect.name])
-            compiled: Any = built.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-            constants = {k: v for k, v in compiled.params.items() if v is not None}
-            ready = (str(compiled), list(compiled.positiontup or compiled.params), constants)
-            self._ready[dialect.name] = ready
-        return ready
+# A PostgreSQL that vanished without a word (a pulled cable, a lost container) is noticed within about 15 seconds. A Unix socket
+# knows by itself.
+KEEPALIVE_S = 5
+KEEPALIVE: dict[str, Any] = {
+    "connect_timeout": 3 * KEEPALIVE_S,
+    "keepalives_idle": KEEPALIVE_S,
+    "keepalives_interval": KEEPALIVE_S,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 3000 * KEEPALIVE_S,
+}
 
 
 class Tx:
     """A transaction or a read: what every store function takes first.
 
-    `notices` are names of things that changed ("queue:default", "rollout:ro-…"); the writer hands them to listeners after
-    the commit.
+    `notices` say what changed ("queue:default", a StoreEvent); PostgreSQL tells the other replicas with the commit, and the
+    writer its listeners after it.
     """
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
         self.dialect = connection.dialect
         self.is_sqlite = connection.dialect.name == "sqlite"
-        self.notices: set[str] = set()
+        self.notices = notices.Notices()
         self._later: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._raw: Any = connection.connection.dbapi_connection
         self._cursor: Any = (
@@ -272,6 +177,13 @@ class Tx:
             function, items = self._later.popitem()
             function(self, items)
 
+    def commit(self, *, sender: str) -> None:
+        """Commit, telling the other replicas what changed. The writer's transaction ends so."""
+        if self.is_sqlite or not self.notices:
+            self._cursor.execute("COMMIT")
+        else:  # several statements in one text cannot be prepared
+            self._cursor.execute(notices.commit(self.notices, sender=sender), prepare=False)
+
     def take_turns(self, name: str) -> None:
         """Wait until no other replica is between here and its commit under this name. SQLite has one writer anyway."""
         if not self.is_sqlite:
@@ -313,6 +225,7 @@ class Database:
         self.engine = engine
         self.readers = readers
         self.label = label  # without a password, for people
+        self.name = uuid4().hex[:12]  # by which a replica knows its own notices
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._shared = threading.RLock() if shared else None
         self._connection: sa.Connection | None = None
@@ -346,7 +259,7 @@ class Database:
             try:
                 yield tx
                 tx.finish()
-                tx.driver("COMMIT")
+                tx.commit(sender=self.name)
             except BaseException:
                 self._roll_back(tx)
                 raise
@@ -492,7 +405,9 @@ def _open_postgres(url: str, *, readers: int) -> Database:
             "PostgreSQL needs the package psycopg", hint='pip install "leyden[postgres]"'
         ) from None
     address = sa.make_url(url).set(drivername="postgresql+psycopg")
-    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_pre_ping": True}
+    options: dict[str, Any] = {
+        "isolation_level": "AUTOCOMMIT", "pool_pre_ping": True, "connect_args": {**KEEPALIVE, "application_name": "leyden"},
+    }  # fmt: skip
     writer = sa.create_engine(address, pool_size=1, max_overflow=2, **options)
     reader = sa.create_engine(address, pool_size=readers, max_overflow=readers, **options)
     return Database(writer, reader, label=address.render_as_string(hide_password=True), shared=False)

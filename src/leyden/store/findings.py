@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from leyden.errors import NotFound
 from leyden.store import tables
 from leyden.store.engine import Tx
-from leyden.types import EvidenceSpan, Finding, FindingStatus, Impact
+from leyden.types import EvidenceSpan, Finding, FindingStatus, Impact, StoreEvent
 
 t = tables.finding
 e = tables.finding_evidence
@@ -41,6 +41,7 @@ def save(tx: Tx, found: list[Finding], *, project: str) -> None:
                 (x for x in (old.first_seen, finding.first_seen) if x is not None), default=None
             )
             tx.run(sa.update(t).where(t.c.project == project, t.c.fingerprint == finding.fingerprint), values)
+        tx.notices.add(StoreEvent("findings", finding.fingerprint, str(values["status"]), project))
         tx.run(sa.delete(e).where(e.c.project == project, e.c.fingerprint == finding.fingerprint))
         if finding.evidence:
             key = {"project": project, "fingerprint": finding.fingerprint}
@@ -87,6 +88,7 @@ def get(tx: Tx, fingerprint: str, *, project: str) -> Finding:
 def set_status(tx: Tx, fingerprint: str, status: FindingStatus, *, project: str) -> Finding:
     """Accept, fix, dismiss or reopen a finding. Raises NotFound."""
     tx.run(sa.update(t).where(t.c.project == project, t.c.fingerprint == fingerprint).values(status=status))
+    tx.notices.add(StoreEvent("findings", fingerprint, status, project))
     return get(tx, fingerprint, project=project)
 
 

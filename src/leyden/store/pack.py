@@ -24,10 +24,11 @@ import sqlalchemy as sa
 from leyden.errors import StoreBusy, StoreError
 from leyden.ingest.payload import FILED, names_its_ids
 from leyden.store import bucket, frames, payloads, tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.frames import Entry
 from leyden.store.opening import Store
 from leyden.store.payloads import STANDING, PackRow
+from leyden.store.sql import Statement
 
 log = logging.getLogger("leyden.store")
 

@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from leyden.store import resources, rollouts, tables, workers
-from leyden.store.engine import RandomHex8, Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.rollouts import ROLLOUT_COLUMNS, Attempted, NewRollout, RolloutRow
+from leyden.store.sql import RandomHex8, Statement
 
 t = tables.rollout
 bind = sa.bindparam
@@ -70,7 +71,7 @@ def enqueue(tx: Tx, items: list[NewRollout], *, project: str, ids: list[str], no
     default_resources = (
         resources.latest_id(tx, project=project) if any(i.resources_id is None for i in items) else None
     )
-    rows = [
+    return [
         rollouts.find_key(tx, item.idempotency_key, project=project)
         or rollouts.add(
             tx,
@@ -84,9 +85,6 @@ def enqueue(tx: Tx, items: list[NewRollout], *, project: str, ids: list[str], no
         or rollouts.made_meanwhile(tx, item, rollout_id, project=project)
         for item, rollout_id in zip(items, ids, strict=True)
     ]
-    if rows:
-        tx.notices.add(f"queue:{project}")
-    return rows
 
 
 def claim(
@@ -110,6 +108,7 @@ def claim(
             now=now,
             lease_until=now + lease_s,
         )
+        rollouts.announce(tx, project=project, rollout_id=row.rollout_id, status=row.status)
         claimed.append(Attempted(row, made))
     if worker_id is not None:
         last = claimed[-1].attempt if claimed else None

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from leyden.settings import Settings
 from leyden.store import deletion, tables
-from leyden.store.engine import INSERTS, Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.opening import Store
+from leyden.store.sql import INSERTS, Statement
 from leyden.types import FINAL_ROLLOUT
 
 t = tables.rollout

@@ -11,9 +11,17 @@ import sqlalchemy as sa
 
 from leyden.errors import NotFound
 from leyden.store import resources, tables, workers
-from leyden.store.engine import Contains, Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.query import Logic, Paging, joined, paged
-from leyden.types import FINAL_ROLLOUT, QUEUED_ROLLOUT, AttemptStatus, RolloutConfig, RolloutStatus
+from leyden.store.sql import Contains, Statement
+from leyden.types import (
+    FINAL_ROLLOUT,
+    QUEUED_ROLLOUT,
+    AttemptStatus,
+    RolloutConfig,
+    RolloutStatus,
+    StoreEvent,
+)  # fmt: skip
 
 t, a, bind = tables.rollout, tables.attempt, sa.bindparam
 
@@ -119,11 +127,8 @@ def start(
     known = find_key(tx, item.idempotency_key, project=project) or find(tx, rollout_id, project=project)
     if known is not None:
         return attempted(tx, known.rollout_id, project=project)
-    limits = (
-        [x for x in (item.config.timeout_seconds, item.config.unresponsive_seconds) if x is not None]
-        if item.config
-        else []
-    )
+    allowed = (item.config.timeout_seconds, item.config.unresponsive_seconds) if item.config else ()
+    limits = [seconds for seconds in allowed if seconds is not None]
     row = add(
         tx, item, rollout_id, project=project, status="preparing", now=now, attempt_id=attempt_id,
         resources_id=item.resources_id or resources.latest_id(tx, project=project),
@@ -163,6 +168,7 @@ def add(
     )  # fmt: skip
     if not added:
         return None
+    announce(tx, project=project, rollout_id=rollout_id, status=status)
     return RolloutRow(
         rollout_id, item.input, now, None, item.mode, resources_id, status, config_text, item.metadata, None, attempt_id,
         0 if attempt_id is None else 1, source, None,
@@ -190,18 +196,8 @@ def add_attempt(
         start_time=now, worker_id=worker_id, lease_until=lease_until,
     )  # fmt: skip
     return AttemptRow(
-        rollout.rollout_id,
-        attempt_id,
-        sequence_id,
-        now,
-        None,
-        "preparing",
-        worker_id,
-        None,
-        None,
-        None,
-        lease_until,
-    )
+        rollout.rollout_id, attempt_id, sequence_id, now, None, "preparing", worker_id, None, None, None, lease_until
+    )  # fmt: skip
 
 
 def start_attempt(
@@ -220,6 +216,7 @@ def start_attempt(
             "deadline": now,
         },
     )
+    announce(tx, project=project, rollout_id=rollout_id, status="preparing")
     row = get(tx, rollout_id, project=project)
     made = add_attempt(tx, row, attempt_id=attempt_id, sequence_id=row.attempts, worker_id=worker_id, now=now)
     if worker_id is not None:
@@ -293,7 +290,8 @@ def _cancel_attempt(tx: Tx, row: RolloutRow, *, project: str, now: float) -> Non
 
 
 def announce(tx: Tx, *, project: str, rollout_id: str, status: str) -> None:
-    """Note what waiters want to know: a rollout ended, or there is work on the queue."""
+    """Note what waiters want to know: a rollout ended, or there is work on the queue; and its status for those who watch."""
+    tx.notices.add(StoreEvent("rollouts", rollout_id, status, project))
     if status in FINAL_ROLLOUT:
         tx.notices.add(f"rollout:{rollout_id}")
     elif status in QUEUED_ROLLOUT:

@@ -7,11 +7,12 @@ import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.store import rollouts, scores, spans, tables
-from leyden.store.engine import Contains, Tx
+from leyden.store.engine import Tx
 from leyden.store.filters import EVERYTHING
 from leyden.store.filters.fields import Tests
 from leyden.store.filters.rollouts import is_cheap, rollout_condition
 from leyden.store.rollouts import NewRollout, RolloutRow
+from leyden.store.sql import Contains
 from leyden.types import SpanSummary
 
 t = tables.rollout

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
-from leyden.store import payloads, rollups, scores, span_pages, tables, traces
-from leyden.store.engine import Contains, Statement, Tx
+from leyden.store import payloads, rollouts, rollups, scores, span_pages, tables, traces
+from leyden.store.engine import Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
-from leyden.types import SpanSummary
+from leyden.store.sql import Contains, Statement
+from leyden.types import SpanSummary, StoreEvent
 
 s = tables.span
 p = tables.span_payload
@@ -39,6 +40,7 @@ class _Place(NamedTuple):
     span_seq: int
     agent: str | None
     source: str | None
+    is_latest: bool
     unpacked: int
     attempt_status: str | None
 
@@ -47,9 +49,12 @@ def _among(table: sa.Table, *statuses: str) -> sa.ColumnElement[bool]:
     return table.c.status.in_([sa.literal_column(f"'{status}'") for status in statuses])
 
 
+_IS_LATEST = t.c.attempt_id == bind("attempt")
 PLACE = Statement(
     lambda _: (
-        sa.select(t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, t.c.unpacked, a.c.status)
+        sa.select(
+            t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, _IS_LATEST, t.c.unpacked, a.c.status
+        )
         .select_from(
             t.outerjoin(a, sa.and_(a.c.rollout_id == t.c.rollout_id, a.c.attempt_id == bind("attempt")))
         )
@@ -57,7 +62,6 @@ PLACE = Statement(
         .with_for_update(of=t)
     )
 )
-_IS_LATEST = t.c.attempt_id == bind("attempt")
 # Decided by the row itself: one batch may hold spans of several attempts of a rollout, in any order.
 _AGENT = sa.func.coalesce(t.c.agent, bind("who", type_=sa.Text))
 _STARTED = sa.case((sa.and_(_IS_LATEST, _among(t, "preparing", "requeuing")), RUNNING), else_=t.c.status)
@@ -133,6 +137,7 @@ def insert(tx: Tx, records: Sequence[SpanRecord], *, project: str, now: float, q
             new = [records[i] for i in groups[key] if result.is_new[i]]
             if new:
                 _touch(tx, new, place, counter=counters[key[0]], now=now)
+                tx.notices.add(StoreEvent("spans", key[0], None, project))
     return result
 
 
@@ -202,6 +207,8 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
         tx.hot(START, **same, attempt=attempt_id)
     else:
         tx.hot(COUNT if place.unpacked else MARK, **same)
+    if place.is_latest and place.status in ("preparing", "requeuing"):
+        rollouts.announce(tx, project=place.project, rollout_id=rollout_id, status="running")
     tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, now=now)
     rewarded = [record for record in new if record.scores]
     if rewarded:

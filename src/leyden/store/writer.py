@@ -16,19 +16,20 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from leyden.errors import LeydenError, StoreBusy, StoreFull
 from leyden.store.driver_errors import as_store_error
 from leyden.store.engine import Database, Tx
+from leyden.store.notices import Notice, Notices
 
 log = logging.getLogger("leyden.store")
 
 R = TypeVar("R")
 Change = Callable[[Tx], Any]
-Listener = Callable[[set[str]], None]
+Listener = Callable[[Collection[Notice]], None]
 
 GROUP_BYTES = 4 * 2**20
 GROUP_CHANGES = 256
@@ -46,7 +47,7 @@ class _Waiting(NamedTuple):
 class Writer:
     """Runs changes on the writer connection of a database; one per process and database.
 
-    listeners are called in the writer thread after each commit with the names of what changed.
+    listeners are called in the writer thread after each commit with what changed, and with what other replicas told.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class Writer:
         Savepoints copy every page they touch, so a group runs without first and again with them when a change fails.
         """
         outcomes: list[tuple[Any, BaseException | None]] = []
-        notices: set[str] = set()
+        notices = Notices()
         begun = False
         try:
             with self.database.begin() as tx:
@@ -179,6 +180,7 @@ class Writer:
                     outcomes.append(self._one(tx, waiting.change) if careful else (waiting.change(tx), None))
                     notices |= tx.notices
                     tx.notices.clear()
+                tx.notices |= notices
         except Exception as error:
             failure = error if isinstance(error, LeydenError) else as_store_error(error, self.database.label)
             # A database that is locked or away is that for the whole group: asking for each change alone would wait once more for each.
@@ -193,7 +195,7 @@ class Writer:
         self.groups += 1
         self._answer(group, outcomes)
         if notices:
-            self._tell(notices)
+            self.tell(notices)
 
     def _retry(self, group: list[_Waiting], *, careful: bool) -> None:
         if not careful:
@@ -203,7 +205,8 @@ class Writer:
         for waiting in group:
             self._attempt([waiting], careful=False)
 
-    def _tell(self, notices: set[str]) -> None:
+    def tell(self, notices: Collection[Notice]) -> None:
+        """Hand notices to the listeners: those of a commit here, or what another replica told."""
         for listener in self.listeners:
             try:
                 listener(notices)

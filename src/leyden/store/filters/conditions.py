@@ -4,8 +4,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from leyden.store.engine import ContainsAnyCase, matches
 from leyden.store.filters.fields import Is, Like, Operand, Present, Test, Within
+from leyden.store.sql import ContainsAnyCase, matches
 
 Condition = sa.ColumnElement[bool]
 _LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})

@@ -16,17 +16,21 @@ HEAD = "0002"
 LOCK = 0x6C657964
 
 
-def upgrade(database: Database) -> None:
-    """Run the migrations that the database lacks. Raises SchemaTooNew when it was written by a newer Leyden."""
+def upgrade(database: Database, *, to: str = HEAD) -> None:
+    """Run the migrations that the database lacks, all in one transaction. Raises SchemaTooNew when a newer Leyden wrote it.
+
+    Any number of programs may do so at once: one migrates, the others wait and find it done. One that dies in the middle leaves
+    what was there. to: an older revision, to make the database of an older Leyden.
+    """
     with database.read() as tx:
-        if version(tx) == HEAD:
+        if version(tx) == to:
             return
     with database.begin() as tx:
         if not tx.is_sqlite:
             tx.driver(f"SELECT pg_advisory_xact_lock({LOCK})")
         found = version(tx)
-        if found != HEAD:
-            _run(tx, found, database.label)
+        if found != to:
+            _run(tx, found, to=to, label=database.label)
 
 
 def version(tx: Tx) -> str | None:
@@ -37,7 +41,7 @@ def version(tx: Tx) -> str | None:
     return row[0] if row else None
 
 
-def _run(tx: Tx, found: str | None, label: str) -> None:
+def _run(tx: Tx, found: str | None, *, to: str, label: str) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -58,7 +62,7 @@ def _run(tx: Tx, found: str | None, label: str) -> None:
         )
 
     def upgrade_steps(revision: Any, _context: Any) -> Any:
-        return script._upgrade_revs("head", revision)  # pyright: ignore[reportPrivateUsage]
+        return script._upgrade_revs(to, revision)  # pyright: ignore[reportPrivateUsage]
 
     with EnvironmentContext(config, script, fn=upgrade_steps) as environment:
         environment.configure(
