@@ -3,9 +3,10 @@
 import pytest
 import sqlalchemy as sa
 
-from leyden.store import check, findings
+from leyden.store import check, deletion, findings, indexing, pack, tables
+from leyden.store.engine import Tx
 from leyden.store.opening import Store
-from store.test_deletion import a_finding, add_rollout
+from store.test_deletion import NOW, a_finding, add_rollout
 
 DAMAGE = {
     "a payload is lost": ("DELETE FROM span_payload WHERE id = 1", "spans have a payload, once: span 1 of ro-1 has no payload"),
@@ -101,3 +102,61 @@ def test_a_sequence_that_would_repeat_a_number_is_found(filled: Store) -> None:
         for line in check.problems(filled.database)
         if line.startswith("numbers are not given out twice: span")
     ]
+
+
+# ── Packs and full text ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def packed(filled: Store) -> Store:
+    pack.pack_all(filled, now=NOW + 100)
+    with filled.database.read() as tx:
+        todos = indexing.pending(tx, limit=10)
+    indexing.index_rollouts(filled, todos)
+    return filled
+
+
+def test_a_packed_and_indexed_store_has_no_problems(packed: Store) -> None:
+    assert check.problems(packed.database) == []
+
+
+def test_a_flipped_byte_in_a_pack_is_found(packed: Store) -> None:
+    def flip(tx: Tx) -> None:
+        frame = bytearray(tx.first(sa.select(tables.pack.c.frame))[0])
+        frame[len(frame) // 2] ^= 0x01
+        tx.run(sa.update(tables.pack).values(frame=bytes(frame)))
+
+    packed.writer.run(flip)
+    assert [line.partition(":")[0] for line in check.problems(packed.database)] == [
+        "packs hold what they say"
+    ]
+    assert check.problems(packed.database, deep=False) == []
+
+
+def test_a_lost_pack_is_found(packed: Store) -> None:
+    packed.writer.run(lambda tx: tx.run(sa.delete(tables.pack)))
+    assert check.problems(packed.database)[0].startswith(
+        "spans have a payload, once: span 1 of ro-1 has no payload"
+    )
+
+
+def test_a_span_that_only_its_pack_knows_is_found(packed: Store) -> None:
+    packed.writer.run(lambda tx: tx.run(sa.text("DELETE FROM span WHERE id = 2")))
+    assert any("holds span 2 of ro-1, which is not there" in line for line in check.problems(packed.database))
+
+
+def test_payloads_that_no_job_would_ever_pack_are_found(packed: Store) -> None:
+    row = "INSERT INTO span_payload (id, encoding, payload) VALUES (1, 'agl', '')"
+    packed.writer.run(lambda tx: tx.run(sa.text(row)))
+    assert any(
+        "ro-1 counts as packed, and 1 payloads of it are not" in line
+        for line in check.problems(packed.database)
+    )
+
+
+def test_deleting_a_packed_and_indexed_rollout_leaves_nothing(packed: Store) -> None:
+    deletion.delete(packed.writer, "ro-1", project="default")
+    assert check.problems(packed.database) == []
+    with packed.database.read() as tx:
+        for table in (tables.pack, tables.span, tables.span_payload, tables.message_hit, tables.score):
+            assert tx.first(sa.select(sa.func.count()).select_from(table))[0] == 0

@@ -33,7 +33,7 @@ bind = sa.bindparam
 
 # No id is empty, so no caller can ask for this project.
 DELETED = ""
-SLICE_S = 0.015
+SLICE_S = 0.010
 # Spans per look at the clock, and the payload bytes among them: freeing a page costs about as much as writing it.
 STEP_SPANS = 100
 STEP_BYTES = 2 * 2**20
