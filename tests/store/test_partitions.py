@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from leyden.errors import BadInput
 from leyden.settings import Settings
-from leyden.store import partitions, recount, rollouts, spans
+from leyden.store import partitions, recount, retention, rollouts, spans
 from leyden.store.engine import Tx
 from leyden.store.opening import Store, open_store
 from leyden.store.query import Paging
@@ -164,3 +164,30 @@ def test_sqlite_says_that_it_has_none(tmp_path: object) -> None:
     with opened.database.read() as tx:
         assert partitions.days(tx) == []
     opened.close()
+
+
+def test_a_day_that_retention_emptied_goes_and_one_with_spans_stays(store: Store) -> None:
+    store.writer.run(lambda tx: partitions.partition(tx, today=FIRST))
+    store.writer.run(lambda tx: keep(tx, "ro-1", START_NS + DAY_NS))
+    later = FIRST + timedelta(days=2)
+    assert store.writer.run(lambda tx: partitions.drop_empty(tx, today=later)) == 1
+    with store.database.read() as tx:
+        left = partitions.days(tx)
+    assert FIRST not in left
+    assert FIRST + timedelta(days=1) in left
+
+
+def test_dropping_old_days_takes_ended_rollouts_and_leaves_the_running(store: Store) -> None:
+    store.writer.run(lambda tx: partitions.partition(tx, today=FIRST))
+    for rollout_id in ("ro-ended", "ro-running"):
+        store.writer.run(lambda tx, r=rollout_id: keep(tx, r, START_NS, START_NS + DAY_NS))
+    ended = "UPDATE rollout SET status = 'succeeded', end_time = 1 WHERE rollout_id = 'ro-ended'"
+    running = "UPDATE rollout SET status = 'running', end_time = NULL WHERE rollout_id = 'ro-running'"
+    for sql in (ended, running):
+        store.writer.run(lambda tx, sql=sql: tx.driver(sql))
+    assert retention.drop_days(store, before=FIRST + timedelta(days=1)) == 1
+    assert numbers(store, "ro-ended") == []
+    assert numbers(store, "ro-running") == [1, 2]
+    with store.database.read() as tx:
+        assert tx.driver("SELECT count(*) FROM rollout WHERE rollout_id = 'ro-ended'") == [(0,)]
+    check_sums(store)

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from leyden.errors import LeydenError
@@ -17,13 +18,14 @@ from leyden.server.indexing import Indexing
 from leyden.server.packing import PAUSE_S as PACK_S
 from leyden.server.packing import Packing
 from leyden.server.watchdog import Watchdog
-from leyden.store import retention
+from leyden.store import partitions, retention
 from leyden.store.election import Election
 from leyden.store.retention import Pruned
 
 log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
+PARTITIONS_S = 600.0
 
 
 def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Pruned:
@@ -33,6 +35,18 @@ def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Prun
     if gone.rollouts:
         log.info("retention deleted %d rollouts with %d spans", gone.rollouts, gone.spans)
     return gone
+
+
+def turn_days(context: Context) -> None:
+    """On a partitioned database, make the tables of the days to come, and drop those that retention has emptied."""
+    if context.store.database.is_sqlite:
+        return
+    with context.store.database.read() as tx:
+        if not partitions.is_partitioned(tx):
+            return
+    today = datetime.now(UTC).date()
+    context.store.writer.run(lambda tx: partitions.ahead(tx, today=today))
+    context.store.writer.run(lambda tx: partitions.drop_empty(tx, today=today))
 
 
 class Job(NamedTuple):
@@ -52,6 +66,7 @@ def plan(context: Context, stop: threading.Event) -> list[Job]:
         Job("packing", PACK_S, Packing(context, stop), alone=True),
         Job("indexing", INDEX_S, Indexing(context, stop), alone=True),
         Job("retention", settings.retention_s, lambda: forget(context, stop.is_set), alone=True),
+        Job("partitions", PARTITIONS_S, lambda: turn_days(context), alone=True),
         Job("checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
     ]
     return [job for job in jobs if job.pause_s]

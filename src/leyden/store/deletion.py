@@ -115,9 +115,7 @@ def erase_some(tx: Tx, rollout_id: str, *, project: str, limit: int = 500) -> bo
     if not held:
         return True
     if held[0][0] != DELETED:
-        tx.hot(FREE_WORKERS, rollout=rollout_id, asked=project)
-        tx.hot(ERASE_EVIDENCE, rollout=rollout_id)
-        tx.hot(HIDE, rollout=rollout_id)
+        hide(tx, rollout_id, project=project)
     if pack.erase(tx, rollout_id, limit=1) or _erase_spans(tx, rollout_id, limit):
         return False
     if _erase_scores(tx, rollout_id, limit):
@@ -125,6 +123,13 @@ def erase_some(tx: Tx, rollout_id: str, *, project: str, limit: int = 500) -> bo
     for statement in ERASE_REST:
         tx.hot(statement, rollout=rollout_id)
     return True
+
+
+def hide(tx: Tx, rollout_id: str, *, project: str) -> None:
+    """Begin to delete a rollout: from here on nobody sees it, and `unfinished` names it until it is gone."""
+    tx.hot(FREE_WORKERS, rollout=rollout_id, asked=project)
+    tx.hot(ERASE_EVIDENCE, rollout=rollout_id)
+    tx.hot(HIDE, rollout=rollout_id)
 
 
 def _erase_spans(tx: Tx, rollout_id: str, limit: int) -> bool:

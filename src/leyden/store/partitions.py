@@ -115,6 +115,16 @@ def ahead(tx: Tx, *, today: date) -> int:
     return len(missing)
 
 
+def drop_empty(tx: Tx, *, today: date) -> int:
+    """Drop the tables of past days whose spans have all been deleted; how many. Their disk is free at once, without a vacuum."""
+    empty = [day for day in days(tx) if day < today and not tx.driver(f"SELECT 1 FROM {_name(day)} LIMIT 1")]
+    if empty:
+        tx.driver(LOCK_TIMEOUT)
+    for day in empty:
+        tx.driver(f"DROP TABLE {_name(day)}")
+    return len(empty)
+
+
 def drop_day(tx: Tx, day: date, *, going: Sequence[str]) -> Dropped:
     """Drop a day's table with the spans of the rollouts that are going; spans of others move to the default partition.
 
@@ -190,6 +200,11 @@ def _day(number: int) -> date:
 
 def _start_ns(day: date) -> int:
     return (day.toordinal() - date(1970, 1, 1).toordinal()) * DAY_NS
+
+
+def bounds_ns(day: date) -> tuple[int, int]:
+    """When a day begins and when the next one does, unix nanoseconds."""
+    return _start_ns(day), _start_ns(day) + DAY_NS
 
 
 def _name(day: date) -> str:

@@ -10,12 +10,14 @@ of the search index, come on top.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import date
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from leyden.settings import Settings
-from leyden.store import deletion, tables
+from leyden.store import deletion, partitions, tables
 from leyden.store.engine import Tx
 from leyden.store.opening import Store
 from leyden.store.sql import INSERTS, Statement
@@ -292,6 +294,29 @@ def finish(store: Store, *, enough: Callable[[], bool] = lambda: False) -> int:
     with store.database.read() as tx:
         begun = deletion.unfinished(tx)
     return len(deletion.erase(store.writer, begun, project=deletion.DELETED, enough=enough))
+
+
+def drop_days(store: Store, *, before: date) -> int:
+    """Drop every day's table before a day, with all rollouts that ended and nothing keeps; how many spans went that way.
+
+    PostgreSQL with partitions only; elsewhere nothing happens. One transaction a day, in which the writer of this server is
+    busy: for an hour when nobody is in a hurry. Spans of rollouts that stay move to the default partition.
+    """
+    with store.database.read() as tx:
+        old = [] if tx.is_sqlite else [day for day in partitions.days(tx) if day < before]
+    dropped = sum(store.writer.run(partial(_drop_day, day=day)) for day in old)
+    finish(store)
+    return dropped
+
+
+def _drop_day(tx: Tx, *, day: date) -> int:
+    low, high = partitions.bounds_ns(day)
+    seen = sa.exists().where(s.c.rollout_id == t.c.rollout_id, s.c.start_ns >= low, s.c.start_ns < high)
+    free = [~condition for condition in KEPT_BY.values()]
+    going = tx.all(sa.select(t.c.rollout_id, t.c.project).where(_ENDED, seen, *free).with_for_update(of=t))
+    for rollout_id, project in going:
+        deletion.hide(tx, rollout_id, project=project)
+    return partitions.drop_day(tx, day, going=[row[0] for row in going]).dropped
 
 
 def apply(
