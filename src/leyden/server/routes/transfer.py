@@ -28,7 +28,6 @@ log = logging.getLogger("leyden.server")
 router = APIRouter(prefix="/api", tags=["transfer"])
 
 LINES = "application/x-ndjson"
-TAKEN = "application/octet-stream"  # any type is read; this one every tool can send
 _BATCH_LINES, _BATCH_BYTES = 500, 2 * 2**20
 # How long an import waits for a database that takes no writes.
 _PATIENCE_S, _PAUSE_S = 60.0, 0.2
@@ -73,9 +72,7 @@ def _told(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield error_line(error)
 
 
-BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {TAKEN: {"schema": {"type": "string", "format": "binary"}}}}
-}
+BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {LINES: {"schema": {"type": "string"}}}}}
 
 
 @router.post("/import", openapi_extra=BODY)
