@@ -6,16 +6,19 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
+NATIVE := $(wildcard native/*.* native/src/* native/leyden_native/*.py*)
+HEADERS = $(BIN)/python -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))'
 NO_PIP = { echo "pip could not install what is missing (its reason is above); a Python package index has to be reachable"; exit 1; }
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench compat docs openapi lock clean
+.PHONY: help setup native demo check test bench soak compat docs openapi lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.dev ## everything for work on Leyden, in .venv
+setup: $(VENV)/.dev $(VENV)/.native ## everything for work on Leyden, in .venv
+native: $(VENV)/.native ## the optional decoder in C, built into .venv (needs a C compiler and Python's headers)
 demo: $(VENV)/.runtime ## a small world of agents, offline: runs recorded, findings ranked
 	@$(BIN)/python -m leyden.demo
 
@@ -31,6 +34,9 @@ test: setup ## all tests, on SQLite and PostgreSQL (PYTEST_ARGS="-k name" for so
 
 bench: setup ## measure this machine; results go to bench/results/
 	$(BIN)/python -m bench
+
+soak: setup ## half an hour at half of the sustainable load, with packing, pruning and queries
+	$(BIN)/python -m bench.soak
 
 compat: setup ## Agent Lightning's own client against a Leyden server (installs 800 MB)
 	$(BIN)/python tests/compat/prepare.py
@@ -50,7 +56,7 @@ lock: $(VENV)/bin/python ## resolve the dependencies again and write both lock f
 	  --group dev --extra all -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## remove .venv and what the tools left behind
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build native/build native/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -66,4 +72,11 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "Installing the development tools into $(VENV) ..."
 	@$(PIP) --require-hashes -r requirements-dev.lock || $(NO_PIP)
+	@touch $@
+
+# Without a C compiler everything is read in Python, and tests/conftest.py leaves out the tests that compare the two.
+$(VENV)/.native: $(NATIVE) | $(VENV)/.dev
+	@if command -v $(CC) >/dev/null && $(HEADERS); then \
+	  echo "Building the optional decoder in C ..."; $(PIP) --force-reinstall --no-deps ./native || $(NO_PIP); \
+	else echo "No C compiler with Python's headers here: the optional decoder and its tests are left out"; fi
 	@touch $@

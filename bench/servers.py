@@ -106,16 +106,25 @@ def start(
     return server
 
 
-def start_leyden(folder: Path, *, port: int | None = None, synchronous: str | None = None) -> Server:
-    """`leyden up` on `folder`/leyden.db, which is made when absent."""
+def start_leyden(
+    folder: Path,
+    *,
+    port: int | None = None,
+    synchronous: str | None = None,
+    database: str | None = None,
+    env: dict[str, str] | None = None,
+) -> Server:
+    """`leyden up` on a database, by default `folder`/leyden.db, which is made when absent."""
     port = port or free_port()
-    env = {"LEYDEN_LOG_LEVEL": "warning", "XDG_DATA_HOME": str(folder), "LEYDEN_URL": "", "LEYDEN_DB": ""}
+    own = {"LEYDEN_LOG_LEVEL": "warning", "XDG_DATA_HOME": str(folder), "LEYDEN_URL": "", "LEYDEN_DB": ""}
+    env = own | (env or {})
     # A checkout that is not installed runs too: PYTHONPATH is made absolute, as the server's directory is another.
     paths = [str(ROOT / "src"), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     env["PYTHONPATH"] = os.pathsep.join(str(Path(p).resolve()) for p in paths)
     if synchronous:
         env["LEYDEN_SQLITE_SYNCHRONOUS"] = synchronous
-    command = [sys.executable, "-m", "leyden", "up", "--port", str(port), "--db", str(folder / "leyden.db")]
+    command = [sys.executable, "-m", "leyden", "up", "--port", str(port), "--db"]
+    command.append(database or str(folder / "leyden.db"))
     return start("leyden", command, port=port, folder=folder, env=env)
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: one page of settings, one page of commands.
+"""Writes docs/reference/ from the code: one page of settings, one of commands, one of the fields of filters.
 
 `python scripts/reference.py` writes; tests/test_docs.py compares, so a page is never older than what it describes.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from leyden.settings import Settings
+from leyden.store.filters.fields import ROLLOUT_FIELDS, SPAN_FIELDS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -48,6 +49,22 @@ def commands_page() -> str:
     return "\n".join([*head, *parts])
 
 
+def filters_page() -> str:
+    """Every field of the filter language, for spans and for rollouts."""
+    parts = [
+        "# Fields of filters",
+        "",
+        "What a filter of spans or rollouts may name; [how to filter](../how-to/filter.md) explains the language. "
+        "`src/leyden/store/filters/fields.py` is the source of this page (`make docs`).",
+        "",
+    ]
+    for title, listed in (("spans", SPAN_FIELDS), ("rollouts", ROLLOUT_FIELDS)):
+        rows = [f"| `{f.name}` | `{f.signs}` | {f.values} | {f.doc} |" for f in listed.values()]
+        head = ["| field | operators | values | what it is |", "|---|---|---|---|"]
+        parts += [f"## Of {title}", "", *head, *rows, ""]
+    return "\n".join(parts)
+
+
 def commands() -> Iterator[click.Context]:
     """Every command of the programs that an install puts on the PATH, as the context it would run in."""
     from leyden.cli import agl, main
@@ -76,7 +93,7 @@ def _as_typed(default: object) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-PAGES = {"settings.md": settings_page, "cli.md": commands_page}
+PAGES = {"settings.md": settings_page, "cli.md": commands_page, "filters.md": filters_page}
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)

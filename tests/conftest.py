@@ -3,6 +3,7 @@
 With `LEYDEN_REQUIRE_ALL=1` a skipped test is a failed one: nothing may be left out without somebody noticing.
 """
 
+import importlib.util
 import os
 import threading
 import time
@@ -28,6 +29,9 @@ NOTHING_MAY_SKIP = os.environ.get("LEYDEN_REQUIRE_ALL") == "1"
 # The published Agent Lightning client weighs 800 MB: its tests are there once `make compat` has installed it.
 _HAS_PUBLISHED_CLIENT = bool(os.environ.get("LEYDEN_COMPAT_PYTHON")) or (ROOT / ".venv-compat").exists()
 collect_ignore = [] if _HAS_PUBLISHED_CLIENT else ["compat"]
+# The decoder in C is optional: `make setup` builds it where there is a C compiler.
+if importlib.util.find_spec("leyden_native") is None:
+    collect_ignore.append("ingest/test_native.py")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 _OUR_SETTINGS = ("LEYDEN_DATA", "LEYDEN_REQUIRE_ALL", "LEYDEN_TEST_POSTGRES")

@@ -62,6 +62,10 @@ class Settings:
     max_depth: int = _knob(64, "LEYDEN_MAX_DEPTH", "deepest nesting of a JSON body")
     max_id_chars: int = _knob(256, "LEYDEN_MAX_ID_CHARS", "longest id a client may choose, characters")
 
+    native: bool = _knob(
+        True, "LEYDEN_NATIVE", "false reads spans in Python also where the decoder in C is installed"
+    )
+
     # Store
     sqlite_synchronous: str = _knob(
         "NORMAL",
@@ -78,6 +82,17 @@ class Settings:
     )
     max_pending: int = _knob(
         10_000, "LEYDEN_MAX_PENDING", "writes waiting for the writer before new ones are answered 503"
+    )
+
+    # Packs
+    pack: bool = _knob(True, "LEYDEN_PACK", "false leaves the payloads of ended rollouts as they came")
+    pack_after_s: float = _knob(
+        5.0, "LEYDEN_PACK_AFTER_S", "how long after its end a rollout is packed, seconds; 0 means at once"
+    )
+    pack_url: str = _knob(
+        "",
+        "LEYDEN_PACK_URL",
+        "where packs lie: a directory or an fsspec URL such as s3://bucket/prefix; empty means in the database",
     )
 
     # Rollouts

@@ -415,9 +415,15 @@ T = TypeVar("T")
 
 
 class Page(BaseModel, Generic[T]):
-    """A slice of a list. `total` counts matches before slicing; `limit` −1 means unlimited."""
+    """A slice of a list. `total` counts matches before slicing; `limit` −1 means unlimited.
+
+    When `total_is_exact` is false there are at least `total`, always more than were shown so far. `next_cursor`, where a
+    list has cursors, asks for the page behind this one; None on the last.
+    """
 
     items: list[T]
     limit: int
     offset: int
     total: int
+    total_is_exact: bool = True
+    next_cursor: str | None = None

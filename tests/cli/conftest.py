@@ -57,8 +57,8 @@ def leyden(db: Path) -> Leyden:
 def stored(db: Path) -> Callable[..., None]:
     """Store finished runs in the database."""
 
-    def store(*runs: RecordedRun) -> None:
-        with Client(app=create_app(Settings(db=str(db)))) as client:
+    def store(*runs: RecordedRun, into: Path = db) -> None:
+        with Client(app=create_app(Settings(db=str(into)))) as client:
             client.import_runs(runs)
 
     return store

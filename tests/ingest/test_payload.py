@@ -126,6 +126,24 @@ def test_many_spans_read_back_as_one_by_one():
     assert [json.loads(one)["name"] for one in spans_json(rows)] == ["s0", "s1", "s2", "s3", "s4"]
 
 
+def test_a_scope_event_or_link_that_does_not_decode_reads_back_as_its_bytes():
+    sent = request(
+        {
+            "attributes": {"reward": 1.0},
+            "name": "agentlightning.annotation",
+            "links": [{"span_id": b"other id"}],
+        }
+    )
+    broken = sent.resource_spans[0].scope_spans[0].spans[0].links[0].SerializeToString()
+    scope = sent.resource_spans[0].scope_spans[0].scope.SerializeToString()
+    damaged = bytes([broken[0], 0x7F]) + broken[2:], bytes([scope[0], 0x7F]) + scope[2:]
+    body = sent.SerializeToString().replace(broken, damaged[0]).replace(scope, damaged[1])
+    (record,) = decode_protobuf(body).records
+    span = json.loads(span_json(record.payload, record.encoding, **IDS))
+    assert span["links"][0]["attributes"] == {"undecodable": damaged[0].hex()}
+    assert span["scope"] == {"name": "", "version": "", "attributes": {"undecodable": damaged[1].hex()}}
+
+
 def agl_span(**overrides):
     return {
         "rollout_id": "ro-1",

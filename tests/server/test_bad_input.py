@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+import zstandard
 from starlette.testclient import TestClient
 
 from leyden.server.app import create_app
@@ -43,6 +44,21 @@ def test_a_body_nested_ten_thousand_deep_is_refused_before_it_is_parsed(http: An
     assert http.get("/readyz").status_code == 200
 
 
+def zstd_stream(plain: bytes) -> bytes:
+    """A frame that does not declare its size."""
+    sender = zstandard.ZstdCompressor().compressobj()
+    return sender.compress(plain) + sender.flush()
+
+
+def test_a_body_may_be_zstd_and_half_of_one_is_refused(http: Any) -> None:
+    plain = json.dumps({"rollouts": [{"input": "x" * 20_000}]}).encode()
+    path, headers = "/v1/agl/queues/rollouts/enqueue", {"content-encoding": "zstd"}
+    for packed in (zstandard.compress(plain), zstd_stream(plain)):
+        assert http.post(path, content=packed, headers=headers).json()[0]["input"] == "x" * 20_000
+        for broken in (packed[:-2], packed[:6], b"", packed + b"more", b"junk"):
+            assert complaint(http.post(path, content=broken, headers=headers)) == (400, "bad_format")
+
+
 def test_a_body_over_the_limit_is_refused_zipped_or_not(tmp_path: Any) -> None:
     with TestClient(create_app(Settings(db=str(tmp_path / "a.db"), max_body_bytes=10_000))) as http:
         plain = json.dumps({"rollouts": [{"input": "x" * 20_000}]}).encode()
@@ -50,6 +66,9 @@ def test_a_body_over_the_limit_is_refused_zipped_or_not(tmp_path: Any) -> None:
             assert complaint(http.post(path, content=plain)) == (413, "too_large")
             zipped = http.post(path, content=gzip.compress(plain), headers={"content-encoding": "gzip"})
             assert complaint(zipped) == (413, "too_large")
+            for packed in (zstandard.compress(plain), zstd_stream(plain)):
+                zipped = http.post(path, content=packed, headers={"content-encoding": "zstd"})
+                assert complaint(zipped) == (413, "too_large")
         assert complaint(
             http.post("/v1/agl/spans", content=b"junk", headers={"content-encoding": "gzip"})
         ) == (400, "bad_format")

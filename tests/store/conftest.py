@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from datetime import date
 
 import pytest
+import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.settings import Settings
-from leyden.store import partitions
+from leyden.store import pack, partitions, tables
 from leyden.store.opening import Store, open_store
 
 # Those that look at the tables themselves.
@@ -44,3 +45,11 @@ def make_span(rollout_id: str, attempt_id: str, number: int = 1, **overrides: ob
         "payload": b'{"sequence_id":0}', **overrides,
     }  # fmt: skip
     return SpanRecord(**given)  # pyright: ignore[reportArgumentType]
+
+
+def pack_all(store: Store) -> None:
+    """Pack every rollout, ended or not."""
+    with store.database.read() as tx:
+        ids = [row[0] for row in tx.all(sa.select(tables.rollout.c.rollout_id))]
+    for rollout_id in ids:
+        assert not pack.pack_rollout(store, rollout_id, now=0.0).failed

@@ -117,7 +117,7 @@ def test_a_day_goes_with_the_spans_of_those_who_go_and_leaves_the_others(store: 
         ids = [row[0] for row in tx.driver("SELECT id FROM span ORDER BY rollout_id DESC, start_ns")]
         for message, said_by in ((1, ids[:1]), (2, [ids[1], ids[3]])):
             tx.driver(
-                f"INSERT INTO message (id, project, hash) VALUES ({message}, 'default', '\\x0{message}')"
+                f"INSERT INTO message (id, hash) VALUES ({message}, '\\x0{message}')"
             )
             tx.driver(f"INSERT INTO message_index VALUES ({message}, 'word')")
             for span in said_by:

@@ -27,6 +27,9 @@ _PIPE_WIDTH = 100
 @click.option(
     "--since", "since_text", metavar="WHEN", help="Only runs that began after: 12h, 7d, 2026-03-14."
 )
+@click.option(
+    "--filter", "filter_text", metavar="FILTER", help="Only runs that match: 'agent:router status:failed'."
+)
 @click.option("--rollout", "rollouts", multiple=True, metavar="ID", help="Only this one; repeatable.")
 @click.option(
     "--out",
@@ -38,7 +41,7 @@ _PIPE_WIDTH = 100
 )
 @store_options
 def command(
-    form: Form | None, since_text: str | None, rollouts: tuple[str, ...], out: Path | None, save: bool,
+    form: Form | None, since_text: str | None, filter_text: str | None, rollouts: tuple[str, ...], out: Path | None, save: bool,
     store: str | None, db: str | None,
 ) -> None:  # fmt: skip
     """Say what goes wrong in stored runs, how often, what it costs, and what to do first.
@@ -54,7 +57,7 @@ def command(
         raise click.BadParameter(f"the folder {out.parent} does not exist", param_hint="'--out'")
     with connected(store, db) as client:
         ids = [find_rollout(client, given) for given in rollouts] or None
-        report = Report.model_validate(client.analyze(rollout_ids=ids, since=after, save=save))
+        report = Report.model_validate(client.analyze(filter_text, rollout_ids=ids, since=after, save=save))
     if out is not None:
         out.write_text(_written(report, form or _form_of(out)), encoding="utf-8")
         found = many(len(report.findings), "finding")
@@ -62,7 +65,11 @@ def command(
     elif form:
         click.echo(_written(report, form))
     elif not report.totals.runs:
-        click.echo("No runs match." if ids or after else "No runs yet. `leyden up` says how to send some.")
+        click.echo(
+            "No runs match."
+            if ids or after or filter_text
+            else "No runs yet. `leyden up` says how to send some."
+        )
     else:
         console = screen()
         console = console if console.is_terminal else screen(width=_PIPE_WIDTH)

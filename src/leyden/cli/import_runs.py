@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from leyden.cli import import_export
 from leyden.cli.main import FAILED, OK
+from leyden.cli.progress import progress
 from leyden.cli.safe_text import one_line
-from leyden.cli.screen import screen
 from leyden.cli.session import connected, store_options
 from leyden.cli.units import many
 from leyden.errors import BadInput, LeydenError
@@ -54,7 +54,8 @@ class Outcome:
 
 def _formats() -> str:
     width = max(map(len, READERS))
-    rows = [f"  {name.ljust(width)}  {one_line(reader.doc)}" for name, reader in READERS.items()]
+    docs = {name: reader.doc for name, reader in READERS.items()} | {import_export.NAME: import_export.DOC}
+    rows = [f"  {name.ljust(width)}  {one_line(doc)}" for name, doc in docs.items()]
     return "\b\nFormats:\n" + "\n".join(rows)
 
 
@@ -70,11 +71,15 @@ def _help() -> str:
 
 
 @click.command("import", help=_help())
-@click.argument("name", metavar="FORMAT", type=click.Choice(list(READERS)))
-@click.argument("paths", nargs=-1, metavar="[PATH]…", type=click.Path(exists=True, path_type=Path))
+@click.argument("name", metavar="FORMAT", type=click.Choice([*READERS, import_export.NAME]))
+@click.argument(
+    "paths", nargs=-1, metavar="[PATH]…", type=click.Path(exists=True, allow_dash=True, path_type=Path)
+)
 @store_options
 def command(name: str, paths: tuple[Path, ...], store: str | None, db: str | None) -> int:
     """See `_help`."""
+    if name == import_export.NAME:
+        return _exports(paths, store, db)
     reader = READERS[name]
     outcome = Outcome()
     places = paths or _default(reader)
@@ -86,6 +91,14 @@ def command(name: str, paths: tuple[Path, ...], store: str | None, db: str | Non
             raise
     _tell(outcome)
     return outcome.exit_code
+
+
+def _exports(paths: tuple[Path, ...], store: str | None, db: str | None) -> int:
+    if not paths:
+        raise click.UsageError("Say where the export is: leyden import leyden PATH, or - for standard input")
+    with connected(store, db, must_exist=False) as client, progress("Reading …") as show:
+        complete = [import_export.load(client, path, show) for path in paths]
+    return OK if all(complete) else SKIPPED_SOME
 
 
 def _default(reader: Reader) -> tuple[Path, ...]:
@@ -172,20 +185,7 @@ def _tell(outcome: Outcome) -> None:
 
 @contextmanager
 def _progress() -> Generator[Callable[[Outcome], None]]:
-    console = screen(stderr=True)
-    if not console.is_terminal:
-        yield lambda outcome: None
-        return
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("Reading …", total=None)
-        yield lambda outcome: bar.update(
-            task,
-            description=f"{many(outcome.imported + outcome.unchanged, 'run')}, {many(outcome.spans, 'new span')}",
+    with progress("Reading …") as show:
+        yield lambda outcome: show(
+            f"{many(outcome.imported + outcome.unchanged, 'run')}, {many(outcome.spans, 'new span')}"
         )

@@ -23,5 +23,5 @@ def command(store: str | None, db: str | None, as_json: bool) -> None:
     if as_json:
         print_json(info)
         return
-    rows = [(name, str(info.get(name, ""))) for name in ("version", "database", "project")]
+    rows = [(name, str(info.get(name, ""))) for name in ("version", "database", "project", "decoder")]
     pairs([*rows, *((name, f"{number:,}") for name, number in info["counts"].items())])

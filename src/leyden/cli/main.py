@@ -91,11 +91,14 @@ class Group(click.Group):
 
 def describe(error: Exception) -> list[str]:
     """An error as the lines a person reads."""
-    from leyden.cli.safe_text import one_line
+    from leyden.cli.safe_text import many_lines, one_line
 
     if isinstance(error, LeydenError):
-        lines = [f"Error: {one_line(error.message)}"]
-        return [*lines, f"  {one_line(error.hint)}"] if error.hint else lines
+        # A hint may point into a text: a line of it, and a caret below.
+        return [
+            f"Error: {one_line(error.message)}",
+            *(f"  {line}" for line in many_lines(error.hint or "").splitlines()),
+        ]
     if isinstance(error, OSError) and error.strerror:
         where = f": {one_line(str(error.filename))}" if error.filename else ""
         return [f"Error: {error.strerror}{where}"]
@@ -117,10 +120,14 @@ COMMANDS = {
     "up": ("leyden.cli.up", "Start the server: store, OpenTelemetry collector, API."),
     "serve": ("leyden.cli.serve", "Start one of several servers over one PostgreSQL."),
     "import": ("leyden.cli.import_runs", "Load recorded runs from files."),
+    "export": ("leyden.cli.export", "Write rollouts to files that can be imported again."),
     "rollouts": ("leyden.cli.rollouts", "List rollouts, newest first."),
+    "spans": ("leyden.cli.spans", "List spans of all rollouts, newest first."),
     "show": ("leyden.cli.show", "Show one rollout as a tree of spans."),
+    "search": ("leyden.cli.search", "Find spans by what they say."),
     "analyze": ("leyden.cli.analyze", "Say what goes wrong, how often, and what it costs."),
     "findings": ("leyden.cli.findings", "List what is worth fixing, and decide about it."),
+    "metrics": ("leyden.cli.metrics", "Show spans, errors, latency and cost over time."),
     "delete": ("leyden.cli.delete", "Delete rollouts with everything recorded of them."),
     "keys": ("leyden.cli.keys", "Create, list and revoke the keys of a server."),
     "info": ("leyden.cli.info", "Say which store this is and what it holds."),

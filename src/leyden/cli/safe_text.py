@@ -1,7 +1,7 @@
 """Recorded text made safe to print.
 
 Agents copy web pages and tool output into their spans, and a terminal obeys what it is sent: escape sequences repaint the
-screen, direction overrides swap words. Everything recorded passes `one_line` or `many_lines`; JSON passes `to_json`.
+screen, direction overrides swap words. Everything recorded passes `one_line`, `inline` or `many_lines`; JSON passes `to_json`.
 """
 
 import json
@@ -21,6 +21,11 @@ _SPACES = re.compile(r"\s+")
 def one_line(text: str) -> str:
     """Text on one line: runs of white space become a space, whatever a terminal would obey becomes visible."""
     return _UNSAFE.sub(_visible, _SPACES.sub(" ", text)).strip()
+
+
+def inline(text: str) -> str:
+    """A part of a line, for texts put together of several: like `one_line`, but a space at either end stays."""
+    return _UNSAFE.sub(_visible, _SPACES.sub(" ", text))
 
 
 def many_lines(text: str) -> str:

@@ -2,8 +2,10 @@
 
 import re
 from datetime import datetime
+from typing import Any
 
 from leyden.errors import BadInput
+from leyden.types import Page
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -74,6 +76,11 @@ def count(number: int | None) -> str:
 def many(number: int, noun: str) -> str:
     """`1 run`, `1,234 runs`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def of_total(page: Page[Any], noun: str) -> str:
+    """How many there are: `1,234 spans`, or `over 1,000 spans` when they were not all counted."""
+    return many(page.total, noun) if page.total_is_exact else f"over {many(page.total - 1, noun)}"
 
 
 def since(text: str | None, *, now: float) -> float | None:

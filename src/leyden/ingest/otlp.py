@@ -10,7 +10,7 @@ from itertools import repeat
 from typing import Any
 
 from leyden.errors import BadFormat
-from leyden.ingest import wire
+from leyden.ingest import native, wire
 from leyden.ingest.derive import NAME_CHARS, RULES_VERSION, EventView, no_events
 from leyden.ingest.filing import (
     DEFAULT_LIMITS,
@@ -44,19 +44,28 @@ def decode_protobuf(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     rejected: list[Rejected] = []
     index = 0
     attributes = wire.Attributes()
-    is_whole = wire.is_whole(body)
+    is_whole = native.reader is None and wire.is_whole(body)
     for group in traces.resource_spans:
         owner, resource_error = _resource_owner(group.resource, attributes, limits)
         before_scope = _field(b"\x0a", group.resource) + _field(b"\x1a", group.schema_url)
         for scope in group.scope_spans:
-            frame = _Frame(before_scope, _field(b"\x0a", scope.scope) + _field(b"\x1a", scope.schema_url))
-            raws = scope.spans[:]
-            found = _plain_records(raws, owner, frame, limits) if is_whole and not resource_error else {}
-            for n, raw in enumerate(raws):
+            before_span = _field(b"\x0a", scope.scope) + _field(b"\x1a", scope.schema_url)
+            frame = _Frame(before_scope, before_span)
+            raws: list[bytes] = scope.spans[:]
+            found: list[SpanRecord | None] = [None] * len(raws)
+            if resource_error:
+                pass
+            elif native.reader is not None:
+                found = native.reader.records(
+                    raws, owner, before_scope, before_span, limits, limits.span_bytes
+                )
+            elif is_whole:
+                found = _plain_records(raws, owner, frame, limits)
+            for raw, record in zip(raws, found, strict=True):
                 try:
                     if resource_error:
                         raise Refused(resource_error)
-                    records.append(found.get(n) or _record(raw, owner, frame, limits, attributes))
+                    records.append(record or _record(raw, owner, frame, limits, attributes))
                 except Refused as refused:
                     rejected.append(Rejected(index, str(refused)))
                 index += 1
@@ -68,12 +77,14 @@ _Head = tuple[int, bytes, list[bytes], bytes, bytes, bytes, bytes, int, int, int
 start and end as they came."""
 
 
-def _plain_records(raws: list[bytes], owner: Owner, frame: "_Frame", limits: Limits) -> dict[int, SpanRecord]:
-    """The records of those spans of a scope that can be read together, by where they stand: see `ingest/plain.py`.
+def _plain_records(
+    raws: list[bytes], owner: Owner, frame: "_Frame", limits: Limits
+) -> list[SpanRecord | None]:
+    """The records of those spans of a scope that can be read together, None for the others: see `ingest/plain.py`.
 
     Only for a request of which `wire.is_whole` is true.
     """
-    found: dict[int, SpanRecord] = {}
+    found: list[SpanRecord | None] = [None] * len(raws)
     for layout, heads in _by_layout(raws, limits).items():
         batch = Batch(layout, [head[2] for head in heads])
         names = list(map(wire.string, [head[6] for head in heads]))

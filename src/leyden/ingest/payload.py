@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from leyden.ingest import otlp_json, wire
+from leyden.ingest import native, otlp_json, wire
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 from leyden.ingest.text import as_json, without_surrogates
+
+# Like "agl", and known to name the ids that its span was filed under: it is handed out as it is.
+FILED = "agl-filed"
 
 _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 _CODES = ("UNSET", "OK", "ERROR")
@@ -31,7 +34,7 @@ class StoredSpan(NamedTuple):
 
 
 def span_json(payload: bytes, encoding: str, *, rollout_id: str, attempt_id: str, sequence_id: int) -> bytes:
-    """One span in the store protocol's JSON. Encodings: "otlp", "otlp-json", "agl"."""
+    """One span in the store protocol's JSON. Encodings: "otlp", "otlp-json", "agl", `FILED`."""
     return spans_json([StoredSpan(payload, encoding, rollout_id, attempt_id, sequence_id)])[0]
 
 
@@ -42,8 +45,14 @@ def spans_json(rows: Iterable[StoredSpan | tuple[bytes, str, str, str, int]]) ->
     """
     protobuf = _FromProtobuf()
     out: list[bytes] = []
-    for payload, encoding, rollout_id, attempt_id, sequence_id in rows:
-        if encoding == "agl":
+    held = list(rows)
+    for row, json in zip(held, _natively(held), strict=True):
+        payload, encoding, rollout_id, attempt_id, sequence_id = row
+        if json is not None:
+            out.append(json)
+        elif encoding == FILED:
+            out.append(payload)
+        elif encoding == "agl":
             out.append(_agl(payload, rollout_id, attempt_id, sequence_id))
         else:
             read = protobuf.span if encoding == "otlp" else _from_json
@@ -51,13 +60,29 @@ def spans_json(rows: Iterable[StoredSpan | tuple[bytes, str, str, str, int]]) ->
     return out
 
 
+def _natively(rows: list[Any]) -> list[bytes | None]:
+    """The JSON of those that the decoder in C reads."""
+    if native.spans_json is None:
+        return [None] * len(rows)
+    if all(row[1] == "otlp" for row in rows):
+        return native.spans_json(rows)
+    found = iter(native.spans_json([row for row in rows if row[1] == "otlp"]))
+    return [next(found) if row[1] == "otlp" else None for row in rows]
+
+
 def _agl(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> bytes:
     """The JSON as it came; encoded anew only when it was filed under other ids than it names."""
-    span = orjson.loads(payload)
-    filed = {"rollout_id": rollout_id, "attempt_id": attempt_id, "sequence_id": sequence_id}
-    if all(span.get(key) == value for key, value in filed.items()):
+    if names_its_ids(payload, rollout_id, attempt_id, sequence_id):
         return payload
-    return orjson.dumps({**span, **filed})
+    filed = {"rollout_id": rollout_id, "attempt_id": attempt_id, "sequence_id": sequence_id}
+    return orjson.dumps({**orjson.loads(payload), **filed})
+
+
+def names_its_ids(payload: bytes, rollout_id: str, attempt_id: str, sequence_id: int) -> bool:
+    """Whether a payload in the store protocol's JSON names the ids that its span was filed under."""
+    span = orjson.loads(payload)
+    named = (span.get("rollout_id"), span.get("attempt_id"), span.get("sequence_id"))
+    return named == (rollout_id, attempt_id, sequence_id)
 
 
 # ── From protobuf ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,6 +151,14 @@ class _FromProtobuf:
         except wire.DecodeError:
             return "undecodable", raw.hex()
 
+    def _read(self, message: Any, raw: bytes) -> tuple[Any, dict[str, Any]]:
+        """A scope, event or link and its attributes: ingest reads none that it does not need, so some may not decode."""
+        try:
+            read = message.FromString(raw)
+        except wire.DecodeError:
+            return message(), {"undecodable": raw.hex()}
+        return read, self._attributes(read.attributes)
+
     def _resource(self, raw: bytes, schema_url: bytes) -> orjson.Fragment:
         found = self._resources.get((raw, schema_url))
         if found is None:
@@ -137,32 +170,29 @@ class _FromProtobuf:
     def _scope(self, raw: bytes) -> orjson.Fragment:
         found = self._scopes.get(raw)
         if found is None:
-            scope = wire.Scope.FromString(raw)
-            fields = {
-                "name": wire.string(scope.name),
-                "version": wire.string(scope.version),
-                "attributes": self._attributes(scope.attributes),
-            }
+            scope, attributes = self._read(wire.Scope, raw)
+            name, version = wire.string(scope.name), wire.string(scope.version)
+            fields = {"name": name, "version": version, "attributes": attributes}
             found = self._scopes[raw] = orjson.Fragment(_json(fields))
         return found
 
     def _event(self, raw: bytes) -> dict[str, Any]:
-        event = wire.Event.FromString(raw)
+        event, attributes = self._read(wire.Event, raw)
         return {
             "name": wire.string(event.name),
-            "attributes": self._attributes(event.attributes),
+            "attributes": attributes,
             "timestamp": event.time_ns / 1_000_000_000 if event.time_ns else None,
         }
 
     def _link(self, raw: bytes) -> dict[str, Any]:
-        link = wire.Link.FromString(raw)
+        link, attributes = self._read(wire.Link, raw)
         context = {
             "trace_id": link.trace_id.hex(),
             "span_id": link.span_id.hex(),
             "is_remote": False,
             "trace_state": _trace_state(link.trace_state) if link.trace_state else {},
         }
-        return {"context": context, "attributes": self._attributes(link.attributes)}
+        return {"context": context, "attributes": attributes}
 
 
 def _trace_state(raw: bytes) -> dict[str, str]:

@@ -19,10 +19,10 @@ from leyden.ingest.text import column
 from leyden.types import SpanKind
 
 # With one of these the rules need to look at more than one attribute at a time.
-_SPECIAL = frozenset(
+SPECIAL = frozenset(
     ("error.type", "exception.type", "gen_ai.evaluation.score.value", "agentlightning.reward.0.value")
 )
-_CALLS: frozenset[SpanKind] = frozenset(("llm", "embedding"))
+CALLS: frozenset[SpanKind] = frozenset(("llm", "embedding"))
 
 
 class Batch:
@@ -65,7 +65,7 @@ _NO_FIGURES: _Figures = (NO_TOKENS, None, None)
 def derive_plain(batch: Batch, names: Sequence[str]) -> list[tuple[Any, ...] | None]:
     """The fields of `Columns` of each span, or None for one that only `derive` can read."""
     nothing: list[tuple[Any, ...] | None] = [None] * len(names)
-    if not _SPECIAL.isdisjoint(batch.layout.ends):
+    if not SPECIAL.isdisjoint(batch.layout.ends):
         return nothing
     abouts = _subjects(batch, names)
     dialect = abouts[0].dialect
@@ -101,7 +101,7 @@ def _subjects(batch: Batch, names: Sequence[str]) -> list[Subject]:
 
 
 def _figures(batch: Batch, dialect: Dialect, abouts: list[Subject]) -> Iterable[_Figures]:
-    if not any(about.kind in _CALLS for about in abouts):
+    if not any(about.kind in CALLS for about in abouts):
         return repeat(_NO_FIGURES)
     sent, output = batch.first(dialect.input_tokens), batch.first(dialect.output_tokens)
     read, written = batch.first(dialect.cache_read), batch.first(dialect.cache_write)
@@ -134,7 +134,7 @@ def _columns(
         said, answer = arguments, result
         if answer is not None and failed_answer(answer):
             return None
-    elif kind not in _CALLS:
+    elif kind not in CALLS:
         figures = _NO_FIGURES
     elif (said is None or answer is None) and (dialect.messages_in or dialect.messages_out):
         return None

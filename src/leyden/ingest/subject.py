@@ -7,6 +7,7 @@ learned by watching the rules read. How much is kept is bounded, since a client 
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
+from threading import Lock
 from typing import Any, NamedTuple, cast
 
 from leyden.ingest.dialects import GENAI, recognise
@@ -87,6 +88,7 @@ class Known:
         self.pick: _Pick = _nothing
         self.subjects: dict[tuple[str, tuple[Any, ...]], Subject] = {}
         self._dialects: dict[str, Dialect] = {}
+        self._lock = Lock()
 
     def learn(self, attributes: Mapping[str, Any], name: str) -> Subject:
         """Decides one span and keeps the answer under every value that counted.
@@ -94,6 +96,10 @@ class Known:
         What other values would have made the rules ask for besides is learned when they come: the answers given so far
         are then forgotten. Only texts are kept as values, because `True == 1 == 1.0` are one key of a dict.
         """
+        with self._lock:  # large requests are decoded in threads
+            return self._learn(attributes, name)
+
+    def _learn(self, attributes: Mapping[str, Any], name: str) -> Subject:
         asked: dict[str, None] = dict.fromkeys(self.read)
 
         def get(key: str) -> Any:

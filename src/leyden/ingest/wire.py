@@ -39,15 +39,21 @@ __all__ = [
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _BYTES, _STRING, _MESSAGE = _FIELD.TYPE_BYTES, _FIELD.TYPE_STRING, _FIELD.TYPE_MESSAGE
 _INT32, _INT64, _UINT32 = _FIELD.TYPE_INT32, _FIELD.TYPE_INT64, _FIELD.TYPE_UINT32
-_FIXED64, _BOOL, _DOUBLE = _FIELD.TYPE_FIXED64, _FIELD.TYPE_BOOL, _FIELD.TYPE_DOUBLE
+_FIXED32, _FIXED64 = _FIELD.TYPE_FIXED32, _FIELD.TYPE_FIXED64
+_BOOL, _DOUBLE = _FIELD.TYPE_BOOL, _FIELD.TYPE_DOUBLE
 
 # message → fields: (name, number, type). A type in [brackets] is repeated; a text names another message.
 _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
     "Traces": [("resource_spans", 1, ["ResourceSpans"])],
     "ResourceSpans": [("resource", 1, _BYTES), ("scope_spans", 2, ["ScopeSpans"]), ("schema_url", 3, _BYTES)],
     "ScopeSpans": [("scope", 1, _BYTES), ("spans", 2, [_BYTES]), ("schema_url", 3, _BYTES)],
-    "Resource": [("attributes", 1, [_BYTES])],
-    "Scope": [("name", 1, _BYTES), ("version", 2, _BYTES), ("attributes", 3, [_BYTES])],
+    "Resource": [("attributes", 1, [_BYTES]), ("dropped_attributes", 2, _UINT32)],
+    "Scope": [
+        ("name", 1, _BYTES),
+        ("version", 2, _BYTES),
+        ("attributes", 3, [_BYTES]),
+        ("dropped_attributes", 4, _UINT32),
+    ],
     "Span": [
         ("trace_id", 1, _BYTES),
         ("span_id", 2, _BYTES),
@@ -58,17 +64,28 @@ _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
         ("start_ns", 7, _FIXED64),
         ("end_ns", 8, _FIXED64),
         ("attributes", 9, [_BYTES]),
+        ("dropped_attributes", 10, _UINT32),
         ("events", 11, [_BYTES]),
+        ("dropped_events", 12, _UINT32),
         ("links", 13, [_BYTES]),
+        ("dropped_links", 14, _UINT32),
         ("status", 15, "Status"),
+        ("flags", 16, _FIXED32),
     ],
     "Status": [("message", 2, _BYTES), ("code", 3, _INT32)],
-    "Event": [("time_ns", 1, _FIXED64), ("name", 2, _BYTES), ("attributes", 3, [_BYTES])],
+    "Event": [
+        ("time_ns", 1, _FIXED64),
+        ("name", 2, _BYTES),
+        ("attributes", 3, [_BYTES]),
+        ("dropped_attributes", 4, _UINT32),
+    ],
     "Link": [
         ("trace_id", 1, _BYTES),
         ("span_id", 2, _BYTES),
         ("trace_state", 3, _BYTES),
         ("attributes", 4, [_BYTES]),
+        ("dropped_attributes", 5, _UINT32),
+        ("flags", 6, _FIXED32),
     ],
     "KeyValue": [("key", 1, _BYTES), ("value", 2, "AnyValue")],
     "AnyValue": [
@@ -88,7 +105,7 @@ _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
     "WholeSpan": [("attributes", 9, ["KeyValue"])],
     "Stored": [("group", 1, "StoredGroup")],
     "StoredGroup": [("resource", 1, _BYTES), ("scoped", 2, "StoredScope"), ("schema_url", 3, _BYTES)],
-    "StoredScope": [("scope", 1, _BYTES), ("span", 2, "Span")],
+    "StoredScope": [("scope", 1, _BYTES), ("span", 2, "Span"), ("schema_url", 3, _BYTES)],
     "PartialSuccess": [("rejected_spans", 1, _INT64), ("error_message", 2, _STRING)],
     "ResponseMessage": [("partial_success", 1, "PartialSuccess")],
     "StatusMessage": [("code", 1, _INT32), ("message", 2, _STRING)],

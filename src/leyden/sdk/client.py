@@ -11,9 +11,12 @@ from leyden.errors import LeydenError
 from leyden.sdk.calls.events import EventCalls
 from leyden.sdk.calls.findings import FindingCalls
 from leyden.sdk.calls.keys import ServerCalls
+from leyden.sdk.calls.metrics import MetricCalls
 from leyden.sdk.calls.resources import ResourceCalls
 from leyden.sdk.calls.rollouts import RolloutCalls
+from leyden.sdk.calls.search import SearchCalls
 from leyden.sdk.calls.spans import SpanCalls
+from leyden.sdk.calls.transfer import TransferCalls
 from leyden.sdk.calls.workers import WorkerCalls
 from leyden.sdk.wire import DEFAULT_URL, UNSET, Unset, Wire
 from leyden.settings import Settings
@@ -21,7 +24,18 @@ from leyden.settings import Settings
 __all__ = ["UNSET", "Client", "Unset"]
 
 
-class Client(RolloutCalls, SpanCalls, ResourceCalls, WorkerCalls, FindingCalls, EventCalls, ServerCalls):
+class Client(
+    RolloutCalls,
+    SpanCalls,
+    SearchCalls,
+    ResourceCalls,
+    WorkerCalls,
+    FindingCalls,
+    MetricCalls,
+    EventCalls,
+    TransferCalls,
+    ServerCalls,
+):
     """A conversation with one server.
 
     url: default `LEYDEN_URL`, else http://127.0.0.1:4747. key: default `LEYDEN_API_KEY`.

@@ -7,7 +7,8 @@ becomes ServerUnreachable. httpx loads on the first request, so importing the SD
 import json
 import os
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from importlib import import_module
 from typing import Any, NamedTuple, cast
@@ -83,9 +84,7 @@ class Wire:
 
         params: None values are left out, lists repeat the name.
         """
-        sent = dict(headers or {})
-        if self.key:
-            sent["authorization"] = f"Bearer {self.key}"
+        sent = dict(headers or {}) | self._headers()
         query = {k: v for k, v in (params or {}).items() if v is not None}
         # Starlette's test client has no timeouts: it calls the application directly.
         limits: dict[str, Any] = {} if self.in_process else {"timeout": timeout_s or self.timeout_s}
@@ -95,35 +94,54 @@ class Wire:
                 method, self.url + path, content=content, params=query or None, headers=sent, **limits
             )
         except self._no_answer() as error:
-            raise ServerUnreachable(
-                f"No Leyden server answers at {self.url} ({type(error).__name__})",
-                hint="start one with `leyden up`, or set LEYDEN_URL",
-            ) from error
+            raise self._unreachable(error) from error
         return Answer(
             int(got.status_code), {k.lower(): v for k, v in got.headers.items()}, bytes(got.content)
         )
 
-    def lines(self, path: str, *, params: Mapping[str, Any], quiet_s: float) -> Generator[str]:
-        """The lines of an answer that has no end, as they come. Raises what the server refuses it with, and ServerUnreachable
-        when it ends, breaks off or says nothing for `quiet_s`.
+    @contextmanager
+    def receive(
+        self, path: str, *, params: Mapping[str, Any] | None = None, quiet_s: float | None = None
+    ) -> Generator[Iterator[bytes]]:
+        """The body of a GET as it comes, a piece at a time. Leaving the block tells the server to stop.
+
+        quiet_s: the longest silence of a server that is not in this process; None as for other requests.
+        Raises the error that the server answers with instead, ServerUnreachable also when it breaks off.
         """
-        if self.in_process:
-            raise BadInput("Live events come from a running server only", hint="start one with `leyden up`")
-        query = {k: v for k, v in params.items() if v is not None}
-        sent = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        query = {k: v for k, v in (params or {}).items() if v is not None}
         http, broken = self._session(), self._no_answer()
+        limits: dict[str, Any] = {} if self.in_process else {"timeout": quiet_s or self.timeout_s}
         try:
-            with http.stream("GET", self.url + path, params=query, headers=sent, timeout=quiet_s) as got:
+            with http.stream(
+                "GET", self.url + path, params=query or None, headers=self._headers(), **limits
+            ) as got:
                 if got.status_code >= 400:
-                    raise error_of(Answer(int(got.status_code), {}, bytes(got.read()))) or LeydenError(
-                        "refused"
-                    )
-                yield from got.iter_lines()
+                    refused = error_of(Answer(int(got.status_code), {}, bytes(got.read())))
+                    assert refused is not None
+                    raise refused
+                yield got.iter_bytes()
         except broken as error:
-            raise ServerUnreachable(
-                f"The stream from {self.url} broke off ({type(error).__name__})",
-                hint="read again, and follow it anew",
-            ) from error
+            raise self._unreachable(error) from error
+
+    def upload(self, path: str, chunks: Iterable[bytes]) -> Answer:
+        """POST a body a piece at a time, without ever holding all of it. Raises ServerUnreachable."""
+        http = self._session()
+        try:
+            if self.in_process:
+                return http.portal.call(_post, http.app, path, iter(chunks), self._headers())
+            got = http.post(self.url + path, content=chunks, headers=self._headers())
+        except self._no_answer() as error:
+            raise self._unreachable(error) from error
+        return Answer(int(got.status_code), dict(got.headers), bytes(got.content))
+
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def _unreachable(self, error: BaseException) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"No Leyden server answers at {self.url} ({type(error).__name__})",
+            hint="start one with `leyden up`, or set LEYDEN_URL",
+        )
 
     def on_close(self, act: Callable[[], object]) -> None:
         """Call `act` once before the conversation closes."""
@@ -169,6 +187,39 @@ class Wire:
     def _after_fork(self) -> None:
         # The parent's sockets are shared with it: use neither them nor a lock that its threads may have held.
         self._pid, self._http, self._lock, self._before_close = os.getpid(), None, threading.Lock(), []
+
+
+async def _post(app: Any, path: str, chunks: Iterator[bytes], headers: Mapping[str, str]) -> Answer:
+    """POST to an application in this process; its own client would read the whole body first."""
+    import asyncio  # takes long to load, and an agent needs it seldom
+
+    status, answered, body = 500, dict[str, str](), bytearray()
+    failed: list[BaseException] = []
+
+    async def receive() -> dict[str, Any]:
+        try:
+            chunk = await asyncio.to_thread(next, chunks, None)
+        except Exception as error:  # of whoever makes the chunks: told to our caller, not to the application
+            failed.append(error)
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            answered.update((k.decode().lower(), v.decode()) for k, v in message.get("headers", ()))
+        body.extend(message.get("body", b""))
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": path, "raw_path": path.encode(),
+        "root_path": "", "scheme": "http", "query_string": b"", "client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 4747),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "state": {}, "extensions": {},
+    }  # fmt: skip
+    await app(scope, receive, send)
+    if failed:
+        raise failed[0]
+    return Answer(status, answered, bytes(body))
 
 
 def _enter(app: Any) -> Any:

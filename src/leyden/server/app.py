@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 import leyden
 from leyden.errors import BadInput, LeydenError, NotFound
+from leyden.ingest import native
 from leyden.server import openapi
 from leyden.server.auth import Guard
 from leyden.server.context import Context
@@ -37,19 +38,25 @@ from leyden.server.routes import (
     findings,
     health,
     keys,
+    metrics,
     otlp,
+    packs,
     resources,
     rollouts,
     runs,
     scores,
+    search,
     spans,
+    transfer,
     workers,
 )
 from leyden.settings import Settings
 from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
-ROUTERS = [rollouts, spans, resources, workers, runs, findings, scores, keys, events, health]
+ROUTERS = [
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, transfer, keys, packs, events, health,
+]  # fmt: skip
 
 
 class Server:
@@ -111,6 +118,7 @@ def create_app(settings: Settings) -> Server:
 
     Raises what `open_store` raises: better now, in one line, than at the first request.
     """
+    native.use(settings.native)
     context = Context(settings, open_store(settings), started=time.time())
     context.store.writer.listeners += [context.bell.ring, context.watchers.tell]
     registry = CollectorRegistry()

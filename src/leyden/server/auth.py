@@ -72,8 +72,8 @@ def check_bind(settings: Settings) -> None:
 
 
 def scope_needed(method: str, path: str) -> str:
-    """The scope a request needs: read, ingest, run (queue, attempts, resources) or admin (keys, deleting)."""
-    if path.startswith("/api/keys") or method == "DELETE":
+    """The scope a request needs: read, ingest, run (queue, attempts, resources) or admin (keys, the database, deleting, importing an export)."""
+    if path.startswith(("/api/keys", "/api/db", "/api/import")) or method == "DELETE":
         return "admin"
     if method in ("GET", "HEAD", "OPTIONS") or path in READ_BY_POST or SEARCH_ATTEMPTS.fullmatch(path):
         return "read"

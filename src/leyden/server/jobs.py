@@ -1,4 +1,4 @@
-"""What happens without a request: the watchdog and the copying of SQLite's write-ahead log.
+"""What happens without a request: the watchdog, packing, the search index, tables of coming days, SQLite's write-ahead log.
 
 Each job is a plain function of the context, run in a background thread of its own; one that fails is logged and tried again.
 A job that is `alone` runs on one replica at a time: see `store/election.py`.
@@ -6,17 +6,26 @@ A job that is `alone` runs on one replica at a time: see `store/election.py`.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
+from leyden.server.indexing import PAUSE_S as INDEX_S
+from leyden.server.indexing import Indexing
+from leyden.server.packing import PAUSE_S as PACK_S
+from leyden.server.packing import Packing
 from leyden.server.watchdog import Watchdog
+from leyden.store import partitions
 from leyden.store.election import Election
 
 log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
+# Tables of the coming days: made a week ahead, so that an hour more or less does not matter.
+PARTITIONS_S = 3600.0
 
 
 class Job(NamedTuple):
@@ -28,10 +37,24 @@ class Job(NamedTuple):
     alone: bool = False
 
 
-def plan(context: Context) -> list[Job]:
-    """Every job of a server."""
+def partition_ahead(context: Context) -> int:
+    """Make the tables of the coming days where spans lie in one per day; how many were missing."""
+    if context.store.database.is_sqlite:
+        return 0
+    today = datetime.fromtimestamp(time.time(), UTC).date()
+    with context.store.database.read() as tx:
+        if not partitions.lacks(tx, today=today):
+            return 0
+    return context.store.writer.run(lambda tx: partitions.ahead(tx, today=today))
+
+
+def plan(context: Context, stop: threading.Event) -> list[Job]:
+    """Every job of a server. `stop` ends one that works in slices."""
     return [
         Job("watchdog", context.settings.watchdog_s, Watchdog(context), alone=True),
+        Job("packing", PACK_S, Packing(context, stop), alone=True),
+        Job("indexing", INDEX_S, Indexing(context, stop), alone=True),
+        Job("partitions", PARTITIONS_S, lambda: partition_ahead(context), alone=True),
         Job("checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
     ]
 
@@ -40,10 +63,10 @@ class Jobs:
     """The background threads of one server; `stop` waits for a job in progress to end."""
 
     def __init__(self, context: Context, jobs: list[Job] | None = None) -> None:
-        jobs = plan(context) if jobs is None else jobs
+        self._stop = threading.Event()
+        jobs = plan(context, self._stop) if jobs is None else jobs
         if "jobs" not in context.settings.roles_here:
             jobs = [job for job in jobs if not job.alone]
-        self._stop = threading.Event()
         self._election = Election(context.store.database, [job.name for job in jobs if job.alone])
         self._threads = [
             threading.Thread(target=self._repeat, args=(job,), name=f"leyden-{job.name}", daemon=True)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from leyden.ingest import native
 from leyden.server.context import Context
 
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -31,6 +32,10 @@ class WriterState(Collector):
             "leyden_writes_committed", "Writes committed since the start", writer.committed
         )
         yield GaugeMetricFamily("leyden_commits", "Transactions committed since the start", writer.groups)
+        is_native = native.in_use() == "native"
+        yield GaugeMetricFamily(
+            "leyden_native_decoder", "1 when spans are read in C, else 0", float(is_native)
+        )
 
 
 class Meter:

@@ -1,8 +1,7 @@
 """One open database, and everything in which SQLite and PostgreSQL differ.
 
-Owns: connecting, pragmas, transactions, translating driver errors, and the few words of SQL that are not the same.
-Promises: a `Tx` behaves alike on both; nothing above this file asks which database it runs on.
-Refuses to know: tables and their meaning.
+Owns: connecting, pragmas, transactions. The few words of SQL that are not the same are in `words.py`.
+Promises: a `Tx` behaves alike on both; nothing above asks which database it runs on. Refuses to know: tables and their meaning.
 
 SQLite: one connection writes (the writer thread's), any number read. An in-memory database has a single connection that
 readers and the writer take in turns.
@@ -11,7 +10,7 @@ readers and the writer take in turns.
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,10 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool, StaticPool
 from sqlalchemy.sql import ClauseElement
-from sqlalchemy.sql.functions import GenericFunction
 
 from leyden.errors import BadInput, MissingExtra
 from leyden.store import notices
@@ -45,40 +42,6 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 3000 * KEEPALIVE_S,
 }
-
-
-class Contains(GenericFunction[bool]):
-    """`Contains(column, text)`: case-sensitive substring, null never contains."""
-
-    inherit_cache = True
-    type = sa.Boolean()
-
-
-@compiles(Contains, "sqlite")
-def _contains_sqlite(element: Contains, compiler: Any, **kw: Any) -> str:
-    return f"instr({compiler.process(element.clauses, **kw)}) > 0"
-
-
-@compiles(Contains, "postgresql")
-def _contains_postgresql(element: Contains, compiler: Any, **kw: Any) -> str:
-    return f"strpos({compiler.process(element.clauses, **kw)}) > 0"
-
-
-class RandomHex8(GenericFunction[str]):
-    """Eight random hex digits, made by the database so that one statement can claim many rollouts."""
-
-    inherit_cache = True
-    type = sa.Text()
-
-
-@compiles(RandomHex8, "sqlite")
-def _hex_sqlite(element: RandomHex8, compiler: Any, **kw: Any) -> str:
-    return "lower(hex(randomblob(4)))"
-
-
-@compiles(RandomHex8, "postgresql")
-def _hex_postgresql(element: RandomHex8, compiler: Any, **kw: Any) -> str:
-    return "substr(replace(gen_random_uuid()::text, '-', ''), 1, 8)"
 
 
 INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -162,13 +125,15 @@ class Tx:
         return list(self._cursor.fetchall()) if self._cursor.description else []
 
     def rows_by_id(self, columns: Sequence[sa.Column[Any]], ids: Sequence[int]) -> list[Any]:
-        """Rows of one table by its integer key `id`, in no order. Thousands cost a few statements."""
+        """Rows of one table by its integer key `id`, in no order. Thousands cost one statement."""
         names, table = ", ".join(column.name for column in columns), columns[0].table
-        found: list[Any] = []
-        for some in (ids[i : i + 1000] for i in range(0, len(ids), 1000)):
-            # Numbers of our own, written into the text: both drivers are slow with a thousand parameters.
-            found += self.driver(f"SELECT {names} FROM {table} WHERE id IN ({','.join(map(str, some))})")
-        return found
+        # One parameter, not one for each number, and one statement, not one for each list: the driver keeps hundreds of those.
+        if self.is_sqlite:
+            sql, numbers = "SELECT value FROM json_each(?)", f"[{','.join(map(str, ids))}]"
+        else:
+            sql, numbers = "SELECT unnest(%s::bigint[])", list(ids)
+        self._cursor.execute(f"SELECT {names} FROM {table} WHERE id IN ({sql})", [numbers])
+        return list(self._cursor.fetchall())
 
     def insert_new(self, table: sa.Table, rows: list[tuple[Any, ...]], *, key: str = "id") -> set[int] | None:
         """Insert rows (tuples in column order, integer `key` first), leaving out those that conflict.
@@ -304,9 +269,19 @@ class Database:
                 yield Tx(connection)
 
     @contextmanager
+    def snapshot(self) -> Generator[Tx]:
+        """A read whose statements all see one moment. Keep it short: SQLite's log grows while it lasts. Raises as `read`."""
+        with self.read() as tx:
+            tx.driver("BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield tx
+            finally:
+                tx.driver("ROLLBACK")
+
+    @contextmanager
     def begin(self) -> Generator[Tx]:
         """A write transaction: committed when the block ends, undone when it raises. Raises StoreBusy, StoreFull, StoreError."""
-        with translated(self.label), self._shared or _NoLock():
+        with translated(self.label), self._shared or nullcontext():
             tx = self._begun()
             try:
                 yield tx
@@ -375,12 +350,6 @@ class Database:
             self._connection = None
         self.engine.dispose()
         self.readers.dispose()
-
-
-class _NoLock:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exc: object) -> None: ...
 
 
 def open_database(

@@ -91,13 +91,18 @@ def partition(tx: Tx, *, today: date) -> int:
     return len(wanted)
 
 
+def lacks(tx: Tx, *, today: date) -> list[date]:
+    """The days of today and the next week that have no table yet; [] when spans are not partitioned."""
+    known = set(days(tx))
+    return [day for day in _week(today) if day not in known] if is_partitioned(tx) else []
+
+
 def ahead(tx: Tx, *, today: date) -> int:
     """Make the tables of today and the next week that are missing; how many were. Nothing on an unpartitioned database.
 
     Spans of such a day that came early move out of the default partition.
     """
-    known = set(days(tx))
-    missing = [day for day in _week(today) if day not in known] if known else []
+    missing = lacks(tx, today=today)
     if missing:
         tx.driver(LOCK_TIMEOUT)
     for day in missing:

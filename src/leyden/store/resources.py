@@ -7,8 +7,9 @@ import orjson
 import sqlalchemy as sa
 
 from leyden.store import tables
-from leyden.store.engine import Contains, Statement, Tx
+from leyden.store.engine import Statement, Tx
 from leyden.store.query import Paging, paged
+from leyden.store.words import Contains
 
 t = tables.resources
 

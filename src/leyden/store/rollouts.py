@@ -1,6 +1,6 @@
 """Rollouts and their attempts: made, changed, found, deleted. What the queue does with them is in `queue.py`.
 
-Functions take a transaction first. Those that change something run in the writer thread. Times are unix seconds, given by the caller.
+Functions take a transaction first; those that change something run in the writer thread. Times are unix seconds.
 """
 
 from typing import Any, NamedTuple
@@ -9,9 +9,10 @@ import orjson
 import sqlalchemy as sa
 
 from leyden.errors import NotFound
-from leyden.store import resources, rollups, tables, workers
-from leyden.store.engine import Contains, Statement, Tx
+from leyden.store import indexing, pack, resources, rollups, tables, workers
+from leyden.store.engine import Statement, Tx
 from leyden.store.query import Logic, Paging, joined, paged
+from leyden.store.words import Contains
 from leyden.types import (
     FINAL_ROLLOUT,
     QUEUED_ROLLOUT,
@@ -21,9 +22,7 @@ from leyden.types import (
     StoreEvent,
 )  # fmt: skip
 
-t = tables.rollout
-a = tables.attempt
-bind = sa.bindparam
+t, a, bind = tables.rollout, tables.attempt, sa.bindparam
 
 
 class RolloutRow(NamedTuple):
@@ -474,10 +473,12 @@ def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
 
 
 def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
-    """Remove a rollout with its attempts, spans, payloads, scores and evidence. Raises NotFound."""
-    s, p = tables.span, tables.span_payload
+    """Remove a rollout with its attempts, spans, payloads, packs, texts, scores and evidence. Raises NotFound."""
     hold(tx, rollout_id, project=project)
+    pack.erase(tx, rollout_id)
+    s, p = tables.span, tables.span_payload
     rollups.remove(tx, project, tx.all(sa.select(*rollups.COLUMNS).where(s.c.rollout_id == rollout_id)))
+    indexing.forget(tx, [row[0] for row in tx.all(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))])
     tx.run(sa.delete(p).where(p.c.id.in_(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))))
     for table in (s, a, tables.score, tables.finding_evidence, t):
         tx.run(sa.delete(table).where(table.c.rollout_id == rollout_id))
@@ -485,14 +486,10 @@ def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
 
 def counts(tx: Tx, *, project: str) -> dict[str, int]:
     """Rows of this project: rollouts, attempts, spans."""
-    s = tables.span
-    rollouts, attempts = tx.all(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.c.attempts), 0)).where(
-            t.c.project == project
-        )
-    )[0]
+    sums = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.c.attempts), 0))
+    rollouts, attempts = tx.all(sums.where(t.c.project == project))[0]
     return {
         "rollouts": rollouts,
         "attempts": int(attempts),
-        "spans": tx.first(sa.select(sa.func.count()).where(s.c.project == project))[0],
+        "spans": tx.first(sa.select(sa.func.count()).where(tables.span.c.project == project))[0],
     }

@@ -7,8 +7,12 @@ import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.store import rollouts, scores, spans, tables
-from leyden.store.engine import Contains, Tx
+from leyden.store.engine import Tx
+from leyden.store.filters import EVERYTHING
+from leyden.store.filters.fields import Tests
+from leyden.store.filters.rollouts import is_cheap, rollout_condition
 from leyden.store.rollouts import NewRollout, RolloutRow
+from leyden.store.words import Contains
 from leyden.types import SpanSummary
 
 t = tables.rollout
@@ -35,7 +39,7 @@ class Overview(NamedTuple):
 
 
 class RunFilter(NamedTuple):
-    """Which runs. Times are unix seconds of the rollout's start; `text` occurs in its id or input."""
+    """Which runs. Times are unix seconds of the rollout's start; `text` occurs in its id or input; `tests` are a filter."""
 
     status: str | None = None
     mode: str | None = None
@@ -44,6 +48,7 @@ class RunFilter(NamedTuple):
     until: float | None = None
     text: str | None = None
     rollout_ids: list[str] | None = None
+    tests: Tests = EVERYTHING
 
     def conditions(self, project: str) -> list[sa.ColumnElement[bool]]:
         """The filter as SQL."""
@@ -61,24 +66,35 @@ class RunFilter(NamedTuple):
             found.append(sa.or_(Contains(t.c.rollout_id, self.text), Contains(t.c.input, self.text)))
         if self.rollout_ids is not None:
             found.append(t.c.rollout_id.in_(self.rollout_ids))
-        return found
+        return [*found, rollout_condition(self.tests)]
 
 
-def overview(
-    tx: Tx, which: RunFilter, *, project: str, limit: int, offset: int
-) -> tuple[list[Overview], int]:
-    """A page of runs, newest first, and how many match."""
+class Listed(NamedTuple):
+    """A page of runs, and how many match (`is_exact`) or at least match."""
+
+    items: list[Overview]
+    total: int
+    is_exact: bool
+
+
+def overview(tx: Tx, which: RunFilter, *, project: str, limit: int, offset: int) -> Listed:
+    """A page of runs, newest first. `total` is exact where rollouts alone decide, and where the page is the last."""
     where = which.conditions(project)
-    total = tx.first(sa.select(sa.func.count()).where(*where))[0]
     select = (
         sa.select(*rollouts.ROLLOUT_COLUMNS).where(*where).order_by(t.c.start_time.desc(), t.c.seq.desc())
     )
-    rows = [RolloutRow(*row) for row in tx.all(select.limit(limit if limit >= 0 else 10**9).offset(offset))]
+    end = limit if limit >= 0 else 10**9
+    rows = [RolloutRow(*row) for row in tx.all(select.limit(end + 1).offset(offset))]
+    more, rows = len(rows) > end, rows[:end]
+    total, is_exact = offset + len(rows), True
+    if more and not is_cheap(which.tests):
+        total, is_exact = total + 1, False  # to count them, the spans of every rollout would have to be read
+    elif more or (offset and not rows):
+        total = tx.first(sa.select(sa.func.count()).select_from(t).where(*where))[0]
     ids = [row.rollout_id for row in rows]
     sums, rewards = totals(tx, ids), scores.rewards(tx, ids)
-    return [
-        Overview(row, sums.get(row.rollout_id, Totals()), rewards.get(row.rollout_id)) for row in rows
-    ], total
+    items = [Overview(row, sums.get(row.rollout_id, Totals()), rewards.get(row.rollout_id)) for row in rows]
+    return Listed(items, total, is_exact)
 
 
 def totals(tx: Tx, rollout_ids: Sequence[str]) -> dict[str, Totals]:

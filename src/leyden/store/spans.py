@@ -7,14 +7,13 @@ again changes nothing. A span of an unknown rollout is refused alone.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import orjson
 import sqlalchemy as sa
 
-from leyden.ingest.payload import spans_json
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollouts, rollups, scores, tables, traces
-from leyden.store.engine import Contains, Statement, Tx
+from leyden.store import payloads, rollouts, rollups, scores, span_pages, tables, traces
+from leyden.store.engine import Statement, Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
+from leyden.store.words import Contains
 from leyden.types import SpanSummary, StoreEvent
 
 s = tables.span
@@ -41,6 +40,7 @@ class _Place(NamedTuple):
     span_seq: int
     agent: str | None
     source: str | None
+    unpacked: int
     is_latest: bool
     attempt_status: str | None
 
@@ -52,7 +52,9 @@ def _among(table: sa.Table, *statuses: str) -> sa.ColumnElement[bool]:
 _IS_LATEST = t.c.attempt_id == bind("attempt")
 PLACE = Statement(
     lambda _: (
-        sa.select(t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, _IS_LATEST, a.c.status)
+        sa.select(
+            t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, t.c.unpacked, _IS_LATEST, a.c.status
+        )
         .select_from(
             t.outerjoin(a, sa.and_(a.c.rollout_id == t.c.rollout_id, a.c.attempt_id == bind("attempt")))
         )
@@ -79,10 +81,12 @@ def _touching(**columns: sa.ColumnElement[Any]) -> Statement:
     )
 
 
-# Three, because setting a column writes its index again, also when the value stays.
+# Four, because setting a column writes its index again, also when the value stays.
+_UNPACKED: sa.ColumnElement[int] = sa.literal_column("1")
 COUNT = _touching()
-START = _touching(status=_STARTED)
-REVIVE = _touching(status=_STARTED, deadline=_WATCHED)
+MARK = _touching(unpacked=_UNPACKED)
+START = _touching(unpacked=_UNPACKED, status=_STARTED)
+REVIVE = _touching(unpacked=_UNPACKED, status=_STARTED, deadline=_WATCHED)
 TOUCH_ATTEMPT = Statement(
     lambda _: (
         sa.update(a)
@@ -172,14 +176,24 @@ def _write(tx: Tx, records: Sequence[SpanRecord], result: Stored, *, project: st
         for id_, i in zip(ids, order, strict=True)
     ]
     fresh = tx.insert_new(s, rows)
-    payloads: list[tuple[int, str, bytes]] = []
+    fresh_payloads: list[tuple[int, str, bytes]] = []
     for id_, i in zip(ids, order, strict=True):
         if fresh is None or id_ in fresh:
             result.is_new[i] = True
-            payloads.append((id_, records[i].encoding, records[i].payload))
-    if payloads:
-        tx.insert_new(p, payloads)
+            fresh_payloads.append((id_, records[i].encoding, records[i].payload))
+    if fresh_payloads:
+        tx.insert_new(p, fresh_payloads)
         rollups.add(tx, project, [records[i] for i in order if result.is_new[i]])
+
+
+def restore(tx: Tx, records: Sequence[SpanRecord], *, project: str) -> list[bool]:
+    """Put spans back as an export holds them, with their sequence ids; which of them were new.
+
+    Neither their rollout nor its attempts hear of it, and their rewards become no scores: an export holds those too.
+    """
+    result = Stored([record.sequence_id for record in records], [False] * len(records), {})
+    _write(tx, records, result, project=project)
+    return result.is_new
 
 
 def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: float) -> None:
@@ -192,7 +206,7 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
     elif place.status == "preparing":
         tx.hot(START, **same, attempt=attempt_id)
     else:
-        tx.hot(COUNT, **same)
+        tx.hot(COUNT if place.unpacked else MARK, **same)
     if place.is_latest and place.status in ("preparing", "requeuing"):
         rollouts.announce(tx, project=place.project, rollout_id=rollout_id, status="running")
     tx.hot(TOUCH_ATTEMPT, rollout=rollout_id, attempt=attempt_id, now=now)
@@ -286,16 +300,19 @@ def query_payloads(
     tx: Tx, which: SpanFilter, paging: Paging, *, project: str
 ) -> tuple[list[PayloadRow], int]:
     """A page of spans as they came, and how many match."""
+    rows, total = _page(tx, which, paging, project=project)
+    found = payloads.by_id(tx, [(row[0], row[1]) for row in rows])
+    return [PayloadRow(*found[row[0]], *row[1:]) for row in rows if row[0] in found], total
+
+
+def _page(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tuple[Sequence[Any], int]:
+    check_paging(paging, list(SORTABLE))
+    if span_pages.is_common(which.attempt_id, paging, has_conditions=bool(which.exact or which.contains)):
+        return span_pages.in_sequence(tx, which.rollout_id, which.attempt_id, paging, project=project)
     select = sa.select(s.c.id, s.c.rollout_id, s.c.attempt_id, s.c.sequence_id).where(
         which.condition(project)
     )
-    rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
-    payloads = _payloads(tx, [row[0] for row in rows])
-    return [PayloadRow(*payloads[row[0]], *row[1:]) for row in rows], total
-
-
-def _payloads(tx: Tx, ids: Sequence[int]) -> dict[int, tuple[bytes, str]]:
-    return {row[0]: row[1:] for row in tx.rows_by_id([p.c.id, p.c.payload, p.c.encoding], ids)}
+    return paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
 
 
 def payload(tx: Tx, rollout_id: str, attempt_id: str, span_id: str, *, project: str) -> PayloadRow | None:
@@ -310,67 +327,6 @@ def summaries(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tup
     select = sa.select(*SUMMARY_COLUMNS).where(which.condition(project))
     rows, total = paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
     return [SpanSummary(*row) for row in rows], total
-
-
-def search(
-    tx: Tx,
-    *,
-    project: str,
-    since_ns: int | None,
-    until_ns: int | None,
-    equal: dict[str, str],
-    attributes: Sequence[tuple[str, str]],
-    paging: Paging,
-) -> tuple[list[SpanSummary], int]:
-    """Spans across rollouts, newest first: by start time, by columns, and by text that an attribute must hold.
-
-    An attribute is looked for in the payloads of the spans that the other filters leave, so narrow the time range.
-    """
-    where = [s.c.project == project, *(s.c[name] == value for name, value in equal.items())]
-    if since_ns is not None:
-        where.append(s.c.start_ns >= since_ns)
-    if until_ns is not None:
-        where.append(s.c.start_ns < until_ns)
-    newest = [s.c.start_ns.desc().nulls_last(), s.c.id.desc()]
-    if not attributes:
-        rows, total = paged(tx, sa.select(*SUMMARY_COLUMNS).where(*where), paging, SORTABLE, otherwise=newest)
-        return [SpanSummary(*row) for row in rows], total
-    check_paging(paging, [])
-    ids = [row[0] for row in tx.all(sa.select(s.c.id).where(*where).order_by(*newest))]
-    matching = _with_attributes(tx, ids, attributes)
-    end = None if paging.limit < 0 else paging.offset + paging.limit
-    page = matching[paging.offset : end]
-    found = {
-        row[0]: SpanSummary(*row[1:])
-        for row in tx.all(sa.select(s.c.id, *SUMMARY_COLUMNS).where(s.c.id.in_(page)))
-    }
-    return [found[id_] for id_ in page], len(matching)
-
-
-def _with_attributes(tx: Tx, ids: Sequence[int], wanted: Sequence[tuple[str, str]]) -> list[int]:
-    """Those of the spans whose attributes, on the span or its resource, equal what is wanted (compared as text).
-
-    Bytes are searched for the keys first: most payloads do not hold them, and need not be decoded.
-    """
-    keys = [key.encode() for key, _ in wanted]
-    matching: list[int] = []
-    for some in (ids[i : i + 500] for i in range(0, len(ids), 500)):
-        payloads = _payloads(tx, some)
-        likely = [id_ for id_ in some if id_ in payloads and all(key in payloads[id_][0] for key in keys)]
-        decoded = spans_json((*payloads[id_], "", "", 0) for id_ in likely)
-        matching += [
-            id_ for id_, text in zip(likely, decoded, strict=True) if _holds(orjson.loads(text), wanted)
-        ]
-    return matching
-
-
-def _holds(span: dict[str, Any], wanted: Sequence[tuple[str, str]]) -> bool:
-    known = {**span["resource"]["attributes"], **span["attributes"]}
-    return all(key in known and _as_text(known[key]) == value for key, value in wanted)
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 OF_ATTEMPT = Statement(

@@ -34,6 +34,7 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 QUEUED = text("status IN ('queuing', 'requeuing')")
 WATCHED = text("deadline IS NOT NULL")
+FAILED = text("status = 'error' OR fingerprint IS NOT NULL")
 UNPACKED = text("unpacked = 1 AND end_time IS NOT NULL")
 KEYED = text("idempotency_key IS NOT NULL")
 
@@ -146,6 +147,7 @@ span = Table(
     UniqueConstraint("rollout_id", "attempt_id", "span_id"),
     Index("ix_span_order", "rollout_id", "attempt_id", "sequence_id"),
     Index("ix_span_start", "start_ns"),
+    Index("ix_span_failed", "start_ns", sqlite_where=FAILED, postgresql_where=FAILED),
 )
 
 # One row per span, apart from it: lists and scans never read these pages. `id` is the span's. Only spans that no pack holds.
@@ -175,16 +177,24 @@ pack = Table(
     Column("directory", LargeBinary, nullable=False),
     Column("frame", LargeBinary),
     UniqueConstraint("rollout_id", "part"),
+    Index("ix_pack_texts_by", "texts_by"),
 )
 
-# Each distinct text once per project; its words are in `message_index` (FTS5 or tsvector), under the same number.
+# Objects in a bucket that no pack points at: being written since `time`, or (time 0) to be removed. See `pack.py`.
+pack_object = Table(
+    "pack_object",
+    metadata,
+    Column("url", Text, primary_key=True),
+    Column("time", Real, nullable=False),
+)
+
+# Each distinct text once per project: `hash` is of both. Its words are in `message_index` (FTS5 or tsvector), under the same number.
 message = Table(
     "message",
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("project", Text, nullable=False),
     Column("hash", LargeBinary, nullable=False),
-    UniqueConstraint("project", "hash"),
+    UniqueConstraint("hash"),
 )
 
 # Which spans say it: of each rollout the first for every combination of what a search can be narrowed to.

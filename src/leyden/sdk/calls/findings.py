@@ -12,14 +12,19 @@ class FindingCalls(Calls):
 
     def analyze(
         self,
+        filter: str | None = None,
         *,
         rollout_ids: Sequence[str] | None = None,
         since: float | None = None,
         until: float | None = None,
         save: bool = True,
     ) -> dict[str, Any]:
-        """Analyse stored runs (None: all) and return the report as JSON; `save` keeps its findings. since, until: unix seconds."""
-        body = {
+        """Analyse stored runs that match all that is given and return the report as JSON; `save` keeps its findings.
+
+        filter: `agent:router status:failed`. since, until: unix seconds. Raises BadInput for a filter that is none.
+        """
+        body: dict[str, Any] = {} if filter is None else {"filter": filter}
+        body |= {
             "rollout_ids": None if rollout_ids is None else list(rollout_ids),
             "since": since,
             "until": until,

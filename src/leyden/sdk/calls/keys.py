@@ -25,8 +25,12 @@ class ServerCalls(Calls):
         self.request("DELETE", f"{API}/keys/{part(key_id)}")
 
     def info(self) -> dict[str, Any]:
-        """{"version", "database", "project", "counts"}."""
+        """{"version", "database", "project", "decoder", "counts"}."""
         return read(dict[str, Any], self.request("GET", f"{API}/info"))
+
+    def pack(self, *, after_s: float = 0.0) -> dict[str, int]:
+        """Pack what ended at least `after_s` ago: {"rollouts", "spans", "raw_bytes", "packed_bytes", "failed"}."""
+        return read(dict[str, int], self.request("POST", f"{API}/db/pack", body={"after_s": after_s}))
 
     def statistics(self) -> dict[str, Any]:
         """Counts of the store and its uptime in seconds, as the store protocol has them."""

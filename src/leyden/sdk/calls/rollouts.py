@@ -295,6 +295,7 @@ class RolloutCalls(Calls):
 
     def list_rollouts(
         self,
+        filter: str | None = None,
         *,
         status: RolloutStatus | str | None = None,
         mode: Mode | None = None,
@@ -305,8 +306,12 @@ class RolloutCalls(Calls):
         limit: int = 50,
         offset: int = 0,
     ) -> Page[RolloutSummary]:
-        """Rollouts with their counts and rewards, newest first. since, until: unix seconds; q: text to search for."""
+        """Rollouts with their counts and rewards, newest first, that match all that is given. Raises BadInput.
+
+        filter: `status:failed reward<0.5 since:7d`. since, until: unix seconds; q: text to search for.
+        """
         params = {
+            "filter": filter,
             "status": None if status is None else str(status),
             "mode": mode,
             "agent": agent,

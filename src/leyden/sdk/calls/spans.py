@@ -92,6 +92,7 @@ class SpanCalls(Calls):
 
     def find_spans(
         self,
+        filter: str | None = None,
         *,
         kind: str | None = None,
         name: str | None = None,
@@ -105,8 +106,13 @@ class SpanCalls(Calls):
         attributes: Mapping[str, Any] | Sequence[str] | None = None,
         limit: int = 50,
         offset: int = 0,
+        cursor: str | None = None,
     ) -> Page[SpanSummary]:
-        """Spans of any rollout that match every filter. attributes: a mapping, or "key:value" strings; times in unix ns."""
+        """Spans of any rollout that match all that is given, newest first. Raises BadInput for a filter that is none.
+
+        filter: `agent:router status:error since:7d`. attributes: a mapping, or "key:value" strings; times in unix ns.
+        cursor: `next_cursor` of the page before, faster than an offset far down the list.
+        """
         wanted = (
             [f"{k}:{v}" for k, v in attributes.items()] if isinstance(attributes, Mapping) else attributes
         )
@@ -121,8 +127,10 @@ class SpanCalls(Calls):
             "since_ns": since_ns,
             "until_ns": until_ns,
             "attribute": None if wanted is None else list(wanted),
+            "filter": filter,
             "limit": limit,
             "offset": offset,
+            "cursor": cursor,
         }
         return read_page(SpanSummary, self.request("GET", f"{API}/spans", params=params))
 

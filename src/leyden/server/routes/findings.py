@@ -14,6 +14,7 @@ from leyden.server import wire
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import findings, runs
 from leyden.store.engine import Tx
+from leyden.store.filters import rollout_tests
 from leyden.store.runs import RunFilter
 from leyden.types import FindingStatus
 
@@ -21,8 +22,9 @@ router = APIRouter(prefix="/api", tags=["findings"])
 
 
 class Analyze(BaseModel):
-    """Which runs to analyse: all, some, or those that started in a time range (unix seconds). `save` keeps the findings."""
+    """Which runs to analyse: all, some, those of a filter, or that started in a time range (unix seconds). `save` keeps the findings."""
 
+    filter: str = ""
     rollout_ids: list[str] | None = None
     since: float | None = None
     until: float | None = None
@@ -44,7 +46,8 @@ def _runs(tx: Tx, which: RunFilter, *, project: str) -> Iterator[Run]:
 def analyze_runs(request: Request, asked: Annotated[Analyze, body_of(Analyze)]) -> Response:
     """A report over stored runs: what fails, what it costs, what to do first."""
     context, project = context_of(request), project_of(request)
-    which = RunFilter(rollout_ids=asked.rollout_ids, since=asked.since, until=asked.until)
+    tests = rollout_tests(asked.filter, now=time.time())
+    which = RunFilter(rollout_ids=asked.rollout_ids, since=asked.since, until=asked.until, tests=tests)
     with context.store.database.read() as tx:
         report = analyze(_runs(tx, which, project=project), now=time.time())
     if asked.save:

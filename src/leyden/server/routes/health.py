@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 import leyden
 from leyden.errors import StoreBusy
+from leyden.ingest import native
 from leyden.server.hot import Call, Routes
 from leyden.server.http import Reply
 from leyden.server.requests import Json, context_of, project_of
@@ -62,6 +63,7 @@ def info(request: Request) -> Response:
             "version": leyden.__version__,
             "database": context.store.database.label,
             "project": project,
+            "decoder": native.in_use(),
             "counts": counts,
         }
     )

@@ -14,6 +14,7 @@ from leyden.server import wire
 from leyden.server.http import check_id
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import rollouts, runs, scores
+from leyden.store.filters import rollout_tests
 from leyden.store.query import Paging
 from leyden.store.rollouts import NewRollout
 from leyden.store.runs import Finished, Overview, RunFilter
@@ -23,8 +24,11 @@ router = APIRouter(prefix="/api", tags=["runs"])
 
 
 class ListRuns(BaseModel):
-    """Which runs; `q` occurs in the id or the input, times are unix seconds of the start."""
+    """Which runs; `filter` is a text of the filter language (docs/how-to/filter.md), `q` occurs in the id or the input, times
+    are unix seconds of the start. All of them hold at once.
+    """
 
+    filter: str = ""
     status: RolloutStatus | None = None
     mode: Mode | None = None
     agent: str | None = None
@@ -46,15 +50,17 @@ def _overview(item: Overview) -> dict[str, Any]:
 
 @router.get("/rollouts")
 def list_runs(request: Request, asked: Annotated[ListRuns, Query()]) -> Response:
-    """A page of runs with their totals, newest first."""
-    which = RunFilter(asked.status, asked.mode, asked.agent, asked.since, asked.until, asked.q)
+    """A page of runs with their totals, newest first.
+
+    `total` counts them all when `total_is_exact`; else there are at least so many, always more than the page shows.
+    """
+    tests = rollout_tests(asked.filter, now=time.time())
+    which = RunFilter(asked.status, asked.mode, asked.agent, asked.since, asked.until, asked.q, tests=tests)
     with context_of(request).store.database.read() as tx:
-        items, total = runs.overview(
-            tx, which, project=project_of(request), limit=asked.limit, offset=asked.offset
-        )
-    return Json(
-        wire.page([_overview(item) for item in items], limit=asked.limit, offset=asked.offset, total=total)
-    )
+        found = runs.overview(tx, which, project=project_of(request), limit=asked.limit, offset=asked.offset)
+    items = [_overview(item) for item in found.items]
+    shown = wire.page(items, limit=asked.limit, offset=asked.offset, total=found.total)
+    return Json({**shown, "total_is_exact": found.is_exact})
 
 
 @router.get("/rollouts/{rollout_id}")
@@ -63,14 +69,15 @@ def get_run(request: Request, rollout_id: str) -> Response:
     project = project_of(request)
     with context_of(request).store.database.read() as tx:
         rollouts.get(tx, rollout_id, project=project)
-        items, _ = runs.overview(tx, RunFilter(rollout_ids=[rollout_id]), project=project, limit=1, offset=0)
+        which = RunFilter(rollout_ids=[rollout_id])
+        (item,) = runs.overview(tx, which, project=project, limit=1, offset=0).items
         found = scores.of_rollout(tx, rollout_id, project=project)
         attempts, _ = rollouts.query_attempts(tx, rollout_id, Paging(), project=project)
     extra = {
         "scores": [score.model_dump() for score in found],
         "attempt_list": [wire.attempt(row) for row in attempts],
     }
-    return Json({**_overview(items[0]), **extra})
+    return Json({**_overview(item), **extra})
 
 
 class Register(BaseModel):

@@ -18,8 +18,12 @@ from leyden.server.hot import Call, Routes, takes
 from leyden.server.http import Reply, check_id, decode, error_reply, json_reply, unfit
 from leyden.server.requests import Json, context_of, project_of
 from leyden.settings import Settings
-from leyden.store import spans
+from leyden.store import span_lists, spans
+from leyden.store.filters import span_tests
+from leyden.store.filters.fields import SPAN_FIELDS, Every, Is, Test, Tests, Within
+from leyden.store.filters.spans import taken_apart
 from leyden.store.query import Paging
+from leyden.store.span_lists import place_of
 from leyden.store.spans import SpanFilter
 
 router = APIRouter(tags=["spans"])
@@ -219,8 +223,11 @@ def get_span(request: Request, rollout_id: str, attempt_id: str, span_id: str) -
 
 
 class SpanQuery(BaseModel):
-    """Which spans across rollouts. `attribute` is `key:value`, repeatable; an end time is exclusive."""
+    """Which spans across rollouts. `filter` is a text of the filter language (docs/how-to/filter.md), `attribute` is
+    `key:value`, repeatable; an end time is exclusive. All of them hold at once. `cursor` is `next_cursor` of the page before.
+    """
 
+    filter: str = ""
     kind: str | None = None
     name: str | None = None
     agent: str | None = None
@@ -233,22 +240,43 @@ class SpanQuery(BaseModel):
     attribute: list[str] = []
     limit: int = 50
     offset: int = 0
+    cursor: str | None = None
+
+    def tests(self, *, now: float) -> Tests:
+        """All of it as one filter. Raises BadInput."""
+        found: list[Tests] = [
+            Test(SPAN_FIELDS[name], (Is(value),))
+            for name in ("kind", "name", "agent", "tool", "model", "session", "status")
+            if (value := getattr(self, name)) is not None
+        ]
+        if self.since_ns is not None:
+            found.append(Test(SPAN_FIELDS["since"], (Within(low=self.since_ns),)))
+        if self.until_ns is not None:
+            found.append(Test(SPAN_FIELDS["until"], (Within(high=self.until_ns, strict=True),)))
+        for text in self.attribute:
+            key, colon, value = text.partition(":")
+            if not colon:
+                raise BadInput("attribute takes key:value", hint="for example attribute=user.id:42")
+            found.append(Test(SPAN_FIELDS["attr.NAME"], (Is(value),), key))
+        return Every((span_tests(self.filter, now=now), *found))
 
 
 @router.get("/api/spans")
 def search_spans(request: Request, asked: Annotated[SpanQuery, Query()]) -> Response:
-    """Narrow rows across rollouts, newest first, by time range, columns and attributes."""
-    equal = {
-        n: v
-        for n in ("kind", "name", "agent", "tool", "model", "session", "status")
-        if (v := getattr(asked, n)) is not None
-    }
-    pairs = [tuple(text.split(":", 1)) for text in asked.attribute]
-    if any(len(pair) != 2 for pair in pairs):
-        raise BadInput("attribute takes key:value", hint="for example attribute=user.id:42")
+    """Narrow rows across rollouts, newest first, by a filter, time range, columns and attributes.
+
+    `total` counts them all when `total_is_exact`; else there are at least so many, always more than the page shows.
+    """
+    wanted = taken_apart(asked.tests(now=time.time()))
+    after = None if asked.cursor is None else place_of(asked.cursor)
     with context_of(request).store.database.read() as tx:
-        rows, total = spans.search(
-            tx, project=project_of(request), since_ns=asked.since_ns, until_ns=asked.until_ns, equal=equal,
-            attributes=[(key, value) for key, value in pairs], paging=Paging(asked.limit, asked.offset),
-        )  # fmt: skip
-    return Json(wire.page(rows, limit=asked.limit, offset=asked.offset, total=total))
+        found = span_lists.page(
+            tx, wanted, project=project_of(request), limit=asked.limit, offset=asked.offset, after=after
+        )
+    return Json(
+        {
+            **wire.page(found.rows, limit=asked.limit, offset=asked.offset, total=found.total),
+            "total_is_exact": found.is_exact,
+            "next_cursor": found.next,
+        }
+    )

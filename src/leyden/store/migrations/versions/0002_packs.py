@@ -43,14 +43,21 @@ def upgrade() -> None:
         sa.Column("frame", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_pack"),
         sa.UniqueConstraint("rollout_id", "part", name="uq_pack_rollout_id_part"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_pack_texts_by", "pack", ["texts_by"])
+    op.create_table(
+        "pack_object",
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("time", SECONDS, nullable=False),
+        sa.PrimaryKeyConstraint("url", name="pk_pack_object"),
     )
     op.create_table(
         "message",
         sa.Column("id", ROW_ID, autoincrement=True, nullable=False),
-        sa.Column("project", sa.Text(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_message"),
-        sa.UniqueConstraint("project", "hash", name="uq_message_project_hash"),
+        sa.UniqueConstraint("hash", name="uq_message_hash"),
     )
     op.create_table(
         "message_hit",
@@ -60,6 +67,8 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_message_hit_span_row", "message_hit", ["span_row"])
+    failed = sa.text("status = 'error' OR fingerprint IS NOT NULL")
+    op.create_index("ix_span_failed", "span", ["start_ns"], sqlite_where=failed, postgresql_where=failed)
     op.create_table(
         "rollup",
         sa.Column("project", sa.Text(), nullable=False),
@@ -86,10 +95,13 @@ def upgrade() -> None:
 def _full_text() -> None:
     """The words of each message under its number: an FTS5 index without a copy of the text, or a tsvector with GIN."""
     if op.get_bind().dialect.name == "sqlite":
-        # Without positions and sizes it is an eighth as large; phrases are checked in the text itself.
+        # Without positions and sizes it is an eighth as large; phrases are checked in the text itself. The tokenizer only splits
+        # at spaces: what a word is, `ingest/words.py` says, for both databases.
         op.execute(
-            "CREATE VIRTUAL TABLE message_index USING fts5(body, content='', columnsize=0, detail=none, tokenize='unicode61')"
+            "CREATE VIRTUAL TABLE message_index USING fts5(body, content='', columnsize=0, detail=none, tokenize='ascii')"
         )
+        # Which words stand under which number: read by the sweep, which has to name the words it takes out.
+        op.execute("CREATE VIRTUAL TABLE message_index_words USING fts5vocab('message_index', 'instance')")
     else:
         op.execute("CREATE TABLE message_index (rowid BIGINT PRIMARY KEY, body TSVECTOR NOT NULL)")
         op.execute("CREATE INDEX ix_message_index_body ON message_index USING gin (body)")
