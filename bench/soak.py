@@ -141,9 +141,11 @@ async def soaked(soak: Soak, rate: float, agents: int = 4) -> None:
     every_s = agents * PER_ROLLOUT / rate
     connection = await Connection.open(soak.server.port)
     status, _ = await connection.send(_put("/api/retention", b'{"max_rollouts":%d}' % KEPT))
+    connection.close()
     if status != 200:
         soak.problems.append(f"retention answered {status}")
     await asyncio.gather(*[agent(soak, every_s) for _ in range(agents)], reader(soak), watcher(soak))
+    connection = await Connection.open(soak.server.port)
     for rollout_id in list(soak.ended)[-KEPT // 2 :]:
         await check(soak, connection, rollout_id)
     connection.close()
@@ -165,7 +167,7 @@ def run(seconds: float, *, share: float = 0.5, warm: int = 60_000) -> Soak:
             uvloop.run(soaked(soak, rate * share))
         finally:
             server.stop()
-        soak.problems += grown(soak) + [f"log: {line}" for line in server.log().splitlines()[:5]]
+        soak.problems += grown(soak) + [f"log: {line}" for line in complaints(server)]
         soak.problems += checked(folder / "leyden.db")
     return soak
 
@@ -180,6 +182,12 @@ def grown(soak: Soak) -> list[str]:
             if last > first * GROWTH + slack:
                 found.append(f"{what} grew from {first:.0f} to {last:.0f} MB")
     return found
+
+
+def complaints(server: Server) -> list[str]:
+    """What the server logged beyond where it listens; the first lines of it."""
+    odd = (" WARNING ", " ERROR ", " CRITICAL ", "Traceback")
+    return [line for line in server.log().splitlines() if any(word in line for word in odd)][:5]
 
 
 def checked(database: Path) -> list[str]:

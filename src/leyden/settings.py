@@ -107,6 +107,19 @@ class Settings:
     watchdog_s: float = _knob(1.0, "LEYDEN_WATCHDOG_S", "pause between two scans of the watchdog, seconds")
     max_wait_s: float = _knob(3600.0, "LEYDEN_MAX_WAIT_S", "longest long-poll, seconds")
 
+    # How much is kept where a project has no policy of its own
+    keep_days: float = _knob(
+        0.0, "LEYDEN_KEEP_DAYS", "ended rollouts older than this are deleted, days; 0 keeps them"
+    )
+    keep_bytes: int = _knob(
+        0,
+        "LEYDEN_KEEP_BYTES",
+        "the oldest ended rollouts of a project are deleted while its payloads are larger, bytes; 0 keeps them",
+    )
+    retention_s: float = _knob(
+        300.0, "LEYDEN_RETENTION_S", "pause between two runs of retention, seconds; 0 never runs it"
+    )
+
     # SDK
     sdk_enabled: bool = _knob(True, "LEYDEN_ENABLED", "false turns tracing off: nothing is recorded or sent")
     sdk_buffer_spans: int = _knob(

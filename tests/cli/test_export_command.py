@@ -89,6 +89,8 @@ def test_filters_choose_rollouts(leyden: Leyden) -> None:
 
     assert ids("--mode", "train") == ["ro-2"]
     assert ids("--status", "failed") == ["ro-1"]
+    assert ids("status:succeeded") == ["ro-2"]
+    assert ids("--format", "jsonl") == ["ro-1", "ro-2"]
     assert ids("--rollout", "ro-2", "--rollout", "ro-1") == ["ro-1", "ro-2"]
     assert ids("--since", "2100-01-01") == []
     assert ids("--until", "2100-01-01") == ["ro-1", "ro-2"]

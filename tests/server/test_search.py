@@ -61,6 +61,11 @@ def test_filters_and_pages_combine(client: Client) -> None:
     assert [hit.span.rollout_id for hit in client.search("refused", agent="desk").items] == ["ro-1"]
     assert [hit.span.rollout_id for hit in client.search("refused", max_reward=0.5).items] == ["ro-2"]
     assert client.search("refused", since=1_900_000_000.0).items == []
+    assert [
+        hit.span.rollout_id for hit in client.search("refused", filter="agent:other status:ok").items
+    ] == ["ro-2"]
+    with pytest.raises(BadInput):
+        client.search("refused", filter="agnet:other")
     first = client.search("refused", limit=1)
     rest = client.search("refused", limit=1, cursor=first.cursor)
     assert [page.items[0].span.rollout_id for page in (first, rest)] == ["ro-2", "ro-1"]

@@ -87,6 +87,9 @@ def everything(client: Client) -> dict[str, Any]:
         "resources": client.request("GET", "/v1/agl/resources", params={"limit": -1}),
         "workers": client.request("GET", "/v1/agl/workers", params={"limit": -1}),
         "findings": client.request("GET", "/api/findings"),
+        "chart": client.request(
+            "GET", "/api/metrics/chart", params={"since": 0, "by": "tool", "grain": "day"}
+        ),
     }
     for item in shown["rollouts"]["items"]:
         rollout_id = item["rollout_id"]
@@ -164,6 +167,18 @@ def test_otlp_json_of_an_export_is_filed_under_the_same_rollouts(client: Client)
     assert [item["spans"] for item in after["runs"]["items"]] == [
         item["spans"] for item in before["runs"]["items"]
     ]
+
+
+def test_packed_rollouts_are_exported_as_they_were(client: Client, tmp_path: Path) -> None:
+    fill(client)
+    made = exported(client)
+    client.pack()
+    assert body(exported(client)) == body(made)
+    with opened(str(tmp_path / "other.db")) as other:
+        other.import_export([made])
+        other.pack()
+        assert sum(other.import_export([made])["added"].values()) == 0
+        assert body(exported(other)) == body(made)
 
 
 def test_a_rollout_larger_than_a_slice_keeps_its_order(client: Client, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.settings import Settings
-from leyden.store import pack, partitions, tables
+from leyden.store import deletion, pack, partitions, tables
+from leyden.store.engine import Tx
 from leyden.store.opening import Store, open_store
 
 # Those that look at the tables themselves.
@@ -31,6 +32,12 @@ def store(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Store]
         opened.writer.run(lambda tx: partitions.partition(tx, today=date(1970, 1, 1)))
     yield opened
     opened.close()
+
+
+def delete(tx: Tx, rollout_id: str, *, project: str = "default") -> None:
+    """Delete a rollout within one change."""
+    while not deletion.erase_some(tx, rollout_id, project=project):
+        pass
 
 
 def make_span(rollout_id: str, attempt_id: str, number: int = 1, **overrides: object) -> SpanRecord:

@@ -13,7 +13,7 @@ from leyden.store import charts, rollouts, spans
 from leyden.store.charts import Among, Chart, Measured
 from leyden.store.opening import Store
 from leyden.store.rollouts import NewRollout
-from store.conftest import make_span
+from store.conftest import delete, make_span
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -39,7 +39,7 @@ def records(draw: st.DrawFn) -> list[SpanRecord]:
 def store_spans(store: Store, found: list[SpanRecord], project: str = "default") -> None:
     def change(tx: Any) -> None:
         if rollouts.find(tx, "ro-1", project=project):
-            rollouts.delete(tx, "ro-1", project=project)
+            delete(tx, "ro-1", project=project)
         rollouts.start(
             tx,
             NewRollout("null"),

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from leyden.errors import BadInput, StoreBusy, StoreError
 from leyden.settings import Settings
-from leyden.store import bucket, pack, payloads, rollouts, tables
+from leyden.store import bucket, pack, payloads, tables
 from leyden.store.opening import Store, open_store
+from store.conftest import delete
 from store.test_packs import NOW, add, begin, count, end, expected, is_due, read
 
 
@@ -151,7 +152,7 @@ def test_an_object_goes_once_nothing_points_at_it(store: Store, place: Place) ->
     assert first not in place.objects()
     payloads.forget_lately()
     assert read(store) == expected(range(1, 9))
-    store.writer.run(lambda tx: rollouts.delete(tx, "ro-1", project="default"))
+    store.writer.run(lambda tx: delete(tx, "ro-1", project="default"))
     assert pack.sweep(store, now=NOW) == 1
     assert place.objects() == []
     assert count(store, tables.pack_object) == 0

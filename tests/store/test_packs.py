@@ -19,7 +19,7 @@ from leyden.store.opening import Store
 from leyden.store.query import Paging
 from leyden.store.rollouts import NewRollout
 from leyden.store.spans import SpanFilter
-from store.conftest import make_span
+from store.conftest import delete, make_span
 
 NOW = 1_800_000_000.0
 ENCODINGS = ("otlp", "otlp-json", "agl")
@@ -202,7 +202,7 @@ def test_whatever_comes_when_every_payload_is_in_one_pack_or_in_its_row(
     packed = ids_in_packs(store, rollout_id)
     assert len(packed) == len(set(packed)) == len(wanted)
     assert count(store, tables.span_payload) == 0
-    store.writer.run(lambda tx: rollouts.delete(tx, rollout_id, project="default"))
+    store.writer.run(lambda tx: delete(tx, rollout_id, project="default"))
     assert (count(store, tables.pack), count(store, tables.span)) == (0, 0)
 
 
@@ -296,7 +296,7 @@ def test_a_rollout_deleted_while_it_is_packed_leaves_nothing(store: Store) -> No
     end(store)
     works, _ = pack._plan(store, ["ro-1"])  # pyright: ignore[reportPrivateUsage]
     assert pack._compress(store, works[0], now=NOW)  # pyright: ignore[reportPrivateUsage]
-    store.writer.run(lambda tx: rollouts.delete(tx, "ro-1", project="default"))
+    store.writer.run(lambda tx: delete(tx, "ro-1", project="default"))
     assert pack._write(store, works, now=NOW) == []  # pyright: ignore[reportPrivateUsage]
     assert count(store, tables.pack) == 0
 
@@ -323,7 +323,9 @@ def test_a_damaged_pack_says_so_and_hurts_no_other_rollout(store: Store) -> None
         read(store)
 
 
-def test_attributes_are_found_in_packs(store: Store) -> None:
+def test_attributes_are_found_in_packs_and_a_span_that_names_its_ids_is_handed_out_as_it_came(
+    store: Store,
+) -> None:
     begin(store)
     payload = b'{"rollout_id":"ro-1","attempt_id":"at-1","sequence_id":3,"attributes":{"tier":"gold"},"resource":{"attributes":{}}}'
     record = make_span("ro-1", "at-1", 3, sequence_id=3, payload=payload)

@@ -20,7 +20,7 @@ from leyden.store import recount, rollouts, rollups, spans, tables
 from leyden.store.engine import Tx, open_database
 from leyden.store.opening import Store, open_store
 from leyden.store.rollouts import NewRollout
-from store.conftest import make_span
+from store.conftest import delete, make_span
 
 NOW = 1_800_000_000.0
 HOUR_NS = 3600 * 10**9
@@ -113,13 +113,13 @@ def take(store: Store, kind: str, rollout_id: str, batch: list[SpanRecord]) -> N
     if kind == "insert":
         store.writer.run(lambda tx: insert(tx, *batch))
     elif kind == "delete":
-        store.writer.run(lambda tx: rollouts.delete(tx, rollout_id, project=project))
+        store.writer.run(lambda tx: delete(tx, rollout_id, project=project))
         begin(store, rollout_id)
     elif kind == "group":
         # Two changes of one group, a deletion between them: what the writer does under load.
         def change(tx: Tx) -> None:
             insert(tx, *batch[: len(batch) // 2 + 1])
-            rollouts.delete(tx, rollout_id, project=project)
+            delete(tx, rollout_id, project=project)
 
         store.writer.run(change)
         begin(store, rollout_id)
@@ -151,7 +151,7 @@ def test_rollups_equal_a_recount_at_every_step(store: Store, story: list[tuple[s
     with store.database.read() as tx:
         assert list(recount.verify(tx)) == []
     for rollout_id, project in ROLLOUTS.items():
-        store.writer.run(lambda tx, r=rollout_id, p=project: rollouts.delete(tx, r, project=p))
+        store.writer.run(lambda tx, r=rollout_id, p=project: delete(tx, r, project=p))
     assert stored(store) == {}
 
 
@@ -250,5 +250,5 @@ def test_numbers_beyond_any_sense_never_refuse_a_batch(store: Store) -> None:
     assert len(stored(store)) == 2
     with store.database.read() as tx:
         assert list(recount.verify(tx)) == []
-    store.writer.run(lambda tx: rollouts.delete(tx, "ro-1", project="default"))
+    store.writer.run(lambda tx: delete(tx, "ro-1", project="default"))
     assert stored(store) == {}

@@ -19,7 +19,7 @@ from leyden.store import fulltext, indexing, pack, rollouts, scores, search, spa
 from leyden.store.opening import Store
 from leyden.store.rollouts import NewRollout
 from leyden.store.search import Found, Narrow
-from store.conftest import make_span
+from store.conftest import delete, make_span
 
 P = "default"
 NOW = 1_800_000_000.0
@@ -85,7 +85,7 @@ def counts(store: Store) -> tuple[int, int]:
 
 def forget_all(store: Store, rollout_id: str) -> None:
     """Delete a rollout."""
-    store.writer.run(lambda tx: rollouts.delete(tx, rollout_id, project=P))
+    store.writer.run(lambda tx: delete(tx, rollout_id, project=P))
 
 
 # ── What is found ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
 """Spans: stored once, in order, and each a sign of life."""
 
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollouts, scores, spans
+from leyden.store import deletion, rollouts, scores, spans
 from leyden.store.opening import Store
 from leyden.store.query import Paging
 from leyden.store.rollouts import NewRollout
@@ -172,7 +172,7 @@ def test_deleting_a_rollout_leaves_nothing_of_it(store: Store) -> None:
 
     begin(store)
     insert(store, make_span("ro-1", "at-1", 1, scores=(("primary", 1.0),)))
-    store.writer.run(lambda tx: rollouts.delete(tx, "ro-1", project="default"))
+    deletion.delete(store.writer, "ro-1", project="default")
     with store.database.read() as tx:
         for table in (tables.rollout, tables.attempt, tables.span, tables.span_payload, tables.score):
             assert tx.first(sa.select(sa.func.count()).select_from(table))[0] == 0

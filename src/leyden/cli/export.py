@@ -25,6 +25,7 @@ Format = Literal["jsonl", "parquet", "otlp-json"]
 
 
 @click.command("export")
+@click.argument("filter_words", nargs=-1, metavar="[FILTER]…")
 @click.option(
     "--format", "kind", type=click.Choice(["jsonl", "parquet", "otlp-json"]), default="jsonl", show_default=True,
     help="jsonl and parquet are complete and can be imported again; otlp-json has the spans alone.",
@@ -44,18 +45,20 @@ Format = Literal["jsonl", "parquet", "otlp-json"]
 @click.option("--rollout", "ids", multiple=True, metavar="ID", help="Only this one; may be given again.")
 @store_options
 def command(
-    kind: Format, out: str, force: bool, since_text: str | None, until_text: str | None, status: str | None, mode: str | None,
+    filter_words: tuple[str, ...], kind: Format, out: str, force: bool, since_text: str | None, until_text: str | None, status: str | None, mode: str | None,
     agent: str | None, ids: tuple[str, ...], store: str | None, db: str | None,
 ) -> None:  # fmt: skip
     """Write rollouts with everything recorded of them to a file, a folder or a pipe.
 
     `leyden import leyden` reads it again, into any store; nothing is lost but keys, which never leave a store. With a filter the
-    rollouts that match are written, and all resources; workers and findings go with the whole only.
+    rollouts that match are written, and all resources; workers and findings go with the whole only. FILTER says which:
+    docs/how-to/filter.md has its fields.
 
     \b
     Examples:
       leyden export --out backup.jsonl.zst
       leyden export --since 7d --format parquet --out week
+      leyden export 'agent:support status:failed' --out failed.jsonl
       leyden export | leyden import leyden - --db other.db
     """
     if kind == "parquet" and out == "-":
@@ -63,6 +66,7 @@ def command(
     now = time.time()
     with connected(store, db) as client:
         which: dict[str, Any] = {
+            "filter": " ".join(filter_words) or None,
             "since": since(since_text, now=now),
             "until": since(until_text, now=now),
             "status": status,

@@ -13,7 +13,7 @@ from leyden.cli.units import many
 from leyden.sdk.client import Client
 
 NAME = "leyden"
-DOC = "what `leyden export` wrote: a file, a folder, or - for standard input"
+DOC = "an export of this program: a file, a folder, or - for standard input"
 _PIECE_BYTES = 256 * 1024
 _NAMED = 20
 

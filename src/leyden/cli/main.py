@@ -129,6 +129,7 @@ COMMANDS = {
     "findings": ("leyden.cli.findings", "List what is worth fixing, and decide about it."),
     "metrics": ("leyden.cli.metrics", "Show spans, errors, latency and cost over time."),
     "delete": ("leyden.cli.delete", "Delete rollouts with everything recorded of them."),
+    "db": ("leyden.cli.db", "Look after the database: size, retention, check, backup."),
     "keys": ("leyden.cli.keys", "Create, list and revoke the keys of a server."),
     "info": ("leyden.cli.info", "Say which store this is and what it holds."),
 }

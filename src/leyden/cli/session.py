@@ -7,13 +7,16 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from leyden.errors import MissingExtra, NotFound
 from leyden.sdk.client import Client
 from leyden.settings import ROLES, Settings
+
+if TYPE_CHECKING:
+    from leyden.store.opening import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,6 +75,35 @@ def _check_exists(database: str) -> None:
         f"There is no database at {path}",
         hint="`leyden up` or `leyden import` makes one; --db names another, --store a running server",
     )
+
+
+def db_option(command: F) -> F:
+    """Add `--db` alone: for commands on the database itself, which no server can be asked for."""
+    return click.option(
+        "--db", metavar="PATH|URL", help="SQLite file or PostgreSQL URL to open here.  [env: LEYDEN_DB]"
+    )(command)
+
+
+def database_here(db: str | None) -> str:
+    """The database that `--db` or the environment names. Raises click.UsageError when only a server is named."""
+    settings = Settings.from_env(db=db)
+    if settings.url and not settings.db:
+        raise click.UsageError("LEYDEN_URL names a server, and this works on the database itself: add --db.")
+    return settings.database_url
+
+
+@contextmanager
+def opened(db: str | None) -> "Generator[Store]":
+    """The store itself, without a server over it. Raises NotFound, MissingExtra and what opening one raises."""
+    url = database_here(db)
+    _check_exists(url)
+    from leyden.store.opening import open_store
+
+    store = open_store(Settings.from_env(url="", db=url))
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def find_rollout(client: Client, given: str) -> str:

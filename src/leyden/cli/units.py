@@ -78,6 +78,34 @@ def many(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def size(number: float) -> str:
+    """Bytes: `812 B`, `4.5 kB`, `12.3 MB`, `1.2 GB`; a thousand is a step."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        number /= 1000
+        if number < 999.95:
+            return f"{number:.1f} {unit}"
+    return f"{number / 1000:.1f} TB"
+
+
+def size_of(text: str) -> int:
+    """Bytes from `500MB`, `10 GB`, `1.5GiB` or a bare number. Raises BadInput."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?", text.strip().lower())
+    if not found:
+        raise BadInput(f"{text!r} is not a size", hint="write 500MB, 10GB or a number of bytes")
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** " kmgt".index(found[2] or " "))
+
+
+def seconds(text: str) -> float:
+    """A span of time from `30m`, `12h`, `30d` or `8w`. Raises BadInput."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip().lower())
+    if not found:
+        raise BadInput(f"{text!r} is not a span of time", hint="write 30m, 12h, 30d or 8w")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
 def of_total(page: Page[Any], noun: str) -> str:
     """How many there are: `1,234 spans`, or `over 1,000 spans` when they were not all counted."""
     return many(page.total, noun) if page.total_is_exact else f"over {many(page.total - 1, noun)}"

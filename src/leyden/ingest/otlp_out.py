@@ -1,6 +1,6 @@
 """Stored payloads → OTLP/JSON: what the OpenTelemetry collector's file exporter writes, one trace request a line.
 
-Owns: the proto3 JSON of spans, written by hand (protobuf's own JSON printer takes forty times as long). Ids are hex, enums
+Owns: the proto3 JSON of spans, written by hand (protobuf's own JSON printer takes four to seven times as long). Ids are hex, enums
 numbers, 64-bit integers and times texts, bytes base64, NaN and the infinities texts.
 Promises: a span that came as OTLP leaves as it came, field for field. A span of the store protocol keeps its ids, times,
 attributes, events, links and status. Sent to `/v1/traces` each is filed under the rollout and attempt it has now; where a

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from leyden.errors import LeydenError
+from leyden.sdk.calls.database import DatabaseCalls
 from leyden.sdk.calls.events import EventCalls
 from leyden.sdk.calls.findings import FindingCalls
 from leyden.sdk.calls.keys import ServerCalls
@@ -33,6 +34,7 @@ class Client(
     FindingCalls,
     MetricCalls,
     EventCalls,
+    DatabaseCalls,
     TransferCalls,
     ServerCalls,
 ):

@@ -34,6 +34,7 @@ from leyden.server.jobs import Jobs
 from leyden.server.metrics import Meter, WriterState
 from leyden.server.roles import Roles
 from leyden.server.routes import (
+    database,
     events,
     findings,
     health,
@@ -55,7 +56,8 @@ from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
 ROUTERS = [
-    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, transfer, keys, packs, events, health,
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, events, transfer, keys, database, packs,
+    health,
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from leyden.store.opening import open_store
 # How long a key that another process revoked may still be let in by one that has just seen it.
 REMEMBER_S = 5.0
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v1/agl/health"})
+ADMIN_PATHS = ("/api/keys", "/api/retention", "/api/db", "/api/import")
 READ_BY_POST = frozenset(
     {"/v1/agl/rollouts/search", "/v1/agl/spans/search", "/v1/agl/workers/search", "/api/analyze"}
 )
@@ -73,7 +74,7 @@ def check_bind(settings: Settings) -> None:
 
 def scope_needed(method: str, path: str) -> str:
     """The scope a request needs: read, ingest, run (queue, attempts, resources) or admin (keys, the database, deleting, importing an export)."""
-    if path.startswith(("/api/keys", "/api/db", "/api/import")) or method == "DELETE":
+    if path.startswith(ADMIN_PATHS) or method == "DELETE":
         return "admin"
     if method in ("GET", "HEAD", "OPTIONS") or path in READ_BY_POST or SEARCH_ATTEMPTS.fullmatch(path):
         return "read"

@@ -1,4 +1,4 @@
-"""What happens without a request: the watchdog, packing, the search index, tables of coming days, SQLite's write-ahead log.
+"""What happens without a request: the watchdog, packing, the search index, retention, tables of coming days, SQLite's log.
 
 Each job is a plain function of the context, run in a background thread of its own; one that fails is logged and tried again.
 A job that is `alone` runs on one replica at a time: see `store/election.py`.
@@ -18,14 +18,37 @@ from leyden.server.indexing import Indexing
 from leyden.server.packing import PAUSE_S as PACK_S
 from leyden.server.packing import Packing
 from leyden.server.watchdog import Watchdog
-from leyden.store import partitions
+from leyden.store import partitions, retention
 from leyden.store.election import Election
+from leyden.store.retention import Pruned
 
 log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
-# Tables of the coming days: made a week ahead, so that an hour more or less does not matter.
+# Tables of the coming days are made a week ahead, so that an hour more or less does not matter.
 PARTITIONS_S = 3600.0
+
+
+def partition_ahead(context: Context) -> int:
+    """Make the tables of the coming days where spans lie in one per day; how many were missing. Finishes dropped days too."""
+    store = context.store
+    if store.database.is_sqlite:
+        return 0
+    today = datetime.fromtimestamp(time.time(), UTC).date()
+    with store.database.read() as tx:
+        missing = partitions.lacks(tx, today=today)
+    while store.writer.run(partitions.clear):
+        pass
+    return store.writer.run(lambda tx: partitions.ahead(tx, today=today)) if missing else 0
+
+
+def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Pruned:
+    """Apply the retention policies of every project; what went. enough: True ends the work early."""
+    otherwise = retention.default(context.settings)
+    gone = retention.apply(context.store, now=time.time(), otherwise=otherwise, enough=enough)
+    if gone.rollouts:
+        log.info("retention deleted %d rollouts with %d spans", gone.rollouts, gone.spans)
+    return gone
 
 
 class Job(NamedTuple):
@@ -37,26 +60,18 @@ class Job(NamedTuple):
     alone: bool = False
 
 
-def partition_ahead(context: Context) -> int:
-    """Make the tables of the coming days where spans lie in one per day; how many were missing."""
-    if context.store.database.is_sqlite:
-        return 0
-    today = datetime.fromtimestamp(time.time(), UTC).date()
-    with context.store.database.read() as tx:
-        if not partitions.lacks(tx, today=today):
-            return 0
-    return context.store.writer.run(lambda tx: partitions.ahead(tx, today=today))
-
-
 def plan(context: Context, stop: threading.Event) -> list[Job]:
-    """Every job of a server. `stop` ends one that works in slices."""
-    return [
-        Job("watchdog", context.settings.watchdog_s, Watchdog(context), alone=True),
+    """Every job of a server; those that take long look at `stop`. A pause of 0 leaves a job out."""
+    settings = context.settings
+    jobs = [
+        Job("watchdog", settings.watchdog_s, Watchdog(context), alone=True),
         Job("packing", PACK_S, Packing(context, stop), alone=True),
         Job("indexing", INDEX_S, Indexing(context, stop), alone=True),
+        Job("retention", settings.retention_s, lambda: forget(context, stop.is_set), alone=True),
         Job("partitions", PARTITIONS_S, lambda: partition_ahead(context), alone=True),
         Job("checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
     ]
+    return [job for job in jobs if job.pause_s]
 
 
 class Jobs:

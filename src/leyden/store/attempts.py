@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from leyden.errors import InvalidTransition, NotFound
 from leyden.store import rollouts, tables, workers
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.rollouts import AttemptRow, RolloutRow
+from leyden.store.sql import Statement
 from leyden.types import (
     ACTIVE_ATTEMPT,
     ACTIVE_ROLLOUT,

@@ -1,6 +1,6 @@
 """One open database, and everything in which SQLite and PostgreSQL differ.
 
-Owns: connecting, pragmas, transactions. The few words of SQL that are not the same are in `words.py`.
+Owns: connecting, pragmas, transactions, translating driver errors, and the few words of SQL that are not the same.
 Promises: a `Tx` behaves alike on both; nothing above asks which database it runs on. Refuses to know: tables and their meaning.
 
 SQLite: one connection writes (the writer thread's), any number read. An in-memory database has a single connection that
@@ -16,15 +16,14 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
-from sqlalchemy.sql import ClauseElement
 
 from leyden.errors import BadInput, MissingExtra
 from leyden.store import notices
 from leyden.store.driver_errors import translated
+from leyden.store.sql import Statement
 
 # PostgreSQL takes this from 64 rows on; below that the extra statements cost more than they save.
 COPY_FROM_ROWS = 64
@@ -42,32 +41,6 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 3000 * KEEPALIVE_S,
 }
-
-
-INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
-class Statement:
-    """A Core statement compiled once per dialect and run on the bare driver cursor: for hot paths only.
-
-    `build` gets the dialect's `insert` (for ON CONFLICT) and returns the statement. Parameters are named; types need no
-    conversion because our columns are text, numbers and bytes.
-    """
-
-    def __init__(self, build: Callable[[Any], ClauseElement]) -> None:
-        self._build = build
-        self._ready: dict[str, tuple[str, list[str], dict[str, Any]]] = {}
-
-    def on(self, dialect: sa.Dialect) -> tuple[str, list[str], dict[str, Any]]:
-        """SQL text, the order of its parameters, and the values that the statement itself holds."""
-        ready = self._ready.get(dialect.name)
-        if ready is None:
-            built = self._build(INSERTS[dialect.name])
-            compiled: Any = built.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-            constants = {k: v for k, v in compiled.params.items() if v is not None}
-            ready = (str(compiled), list(compiled.positiontup or compiled.params), constants)
-            self._ready[dialect.name] = ready
-        return ready
 
 
 class Tx:

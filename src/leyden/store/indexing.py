@@ -48,7 +48,7 @@ _SOME = 500
 _SWEPT_AT_ONCE = 100_000
 # Tombstones are swept when they are that many and that share of all texts.
 SWEEP_FROM, SWEEP_SHARE = 1000, 0.2
-_DEAD = b"\x01"
+DEAD = b"\x01"
 
 
 class Said(NamedTuple):
@@ -287,10 +287,10 @@ def _forget_all(store: Store, span_rows: Sequence[int], pause: Pause) -> bool:
 
 def needs_sweep(tx: Tx) -> bool:
     """Whether so many texts are tombstones that reading the whole index to take them out is worth it."""
-    some = sa.select(m.c.id).where(m.c.hash < _DEAD).limit(SWEEP_FROM).subquery()
+    some = sa.select(m.c.id).where(m.c.hash < DEAD).limit(SWEEP_FROM).subquery()
     if tx.first(sa.select(sa.func.count()).select_from(some))[0] < SWEEP_FROM:
         return False
-    dead = tx.first(sa.select(sa.func.count()).where(m.c.hash < _DEAD))[0]
+    dead = tx.first(sa.select(sa.func.count()).where(m.c.hash < DEAD))[0]
     return dead >= SWEEP_SHARE * tx.first(sa.select(sa.func.count()).select_from(m))[0]
 
 
@@ -302,10 +302,10 @@ def sweep(store: Store, *, pause: Pause = lambda: True) -> int:
     swept = 0
     while True:
         with store.database.read() as tx:
-            dead = [row[0] for row in tx.all(sa.select(m.c.id).where(m.c.hash < _DEAD).limit(_SWEPT_AT_ONCE))]
+            dead = [row[0] for row in tx.all(sa.select(m.c.id).where(m.c.hash < DEAD).limit(_SWEPT_AT_ONCE))]
             if not dead:
                 return swept
-            rest = tx.first(sa.select(m.c.id).where(m.c.hash >= _DEAD).limit(1))
+            rest = tx.first(sa.select(m.c.id).where(m.c.hash >= DEAD).limit(1))
         if rest is None and store.writer.run(_clear):
             return swept + len(dead)
         with store.database.read() as tx:
@@ -320,7 +320,7 @@ def sweep(store: Store, *, pause: Pause = lambda: True) -> int:
 
 def _clear(tx: Tx) -> bool:
     """Empty the index when nothing in it is alive."""
-    if tx.first(sa.select(m.c.id).where(m.c.hash >= _DEAD).limit(1)) is not None:
+    if tx.first(sa.select(m.c.id).where(m.c.hash >= DEAD).limit(1)) is not None:
         return False
     fulltext.clear(tx)
     tx.run(sa.delete(m))
@@ -330,7 +330,7 @@ def _clear(tx: Tx) -> bool:
 def _dig_out(tx: Tx, graves: Sequence[tuple[int, str]]) -> None:
     # Taking a text out twice would harm the index: only those whose tombstone still stands.
     ids = [id_ for id_, _ in graves]
-    standing = {row[0] for row in tx.all(sa.select(m.c.id).where(m.c.id.in_(ids), m.c.hash < _DEAD))}
+    standing = {row[0] for row in tx.all(sa.select(m.c.id).where(m.c.id.in_(ids), m.c.hash < DEAD))}
     fulltext.take_out(tx, [(id_, words) for id_, words in graves if id_ in standing])
     tx.run(sa.delete(m).where(m.c.id.in_(standing)))
 

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from leyden.errors import BadInput, NotFound
 from leyden.store import tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
+from leyden.store.sql import Statement
 
 t = tables.key
 Scope = Literal["ingest", "read", "run", "admin"]

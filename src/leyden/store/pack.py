@@ -24,10 +24,11 @@ import sqlalchemy as sa
 from leyden.errors import StoreBusy, StoreError
 from leyden.ingest.payload import FILED, names_its_ids
 from leyden.store import bucket, frames, payloads, tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.frames import Entry
 from leyden.store.opening import Store
 from leyden.store.payloads import STANDING, PackRow
+from leyden.store.sql import Statement
 
 log = logging.getLogger("leyden.store")
 
@@ -419,11 +420,26 @@ def _delete(tx: Tx, work: _Work, ids: list[int], until: float) -> list[int]:
 # ── Deleting, and objects outside the database ───────────────────────────────────────────────────────────────────
 
 
-def erase(tx: Tx, rollout_id: str) -> None:
-    """Remove the packs of a rollout. Their objects are removed by the next `sweep`, after this is committed."""
-    urls = tx.all(sa.select(k.c.url).where(k.c.rollout_id == rollout_id, k.c.url.is_not(None)))
-    _discard(tx, [row.url for row in urls])
-    tx.run(sa.delete(k).where(k.c.rollout_id == rollout_id))
+ERASABLE = Statement(
+    lambda _: (
+        sa.select(k.c.id, k.c.url)
+        .where(k.c.rollout_id == bind("rollout"))
+        .limit(bind("most", type_=sa.Integer))
+    )
+)
+ERASE = Statement(lambda _: sa.delete(k).where(k.c.id == bind("pack")))
+
+
+def erase(tx: Tx, rollout_id: str, *, limit: int = 10**9) -> bool:
+    """Remove up to `limit` packs of a rollout; whether there may be more.
+
+    Their objects are removed by the next `sweep`, after this is committed.
+    """
+    rows = tx.hot(ERASABLE, rollout=rollout_id, most=limit)
+    _discard(tx, [row[1] for row in rows])
+    for row in rows:
+        tx.hot(ERASE, pack=row[0])
+    return len(rows) == limit
 
 
 def _reserve(tx: Tx, *, url: str, now: float) -> None:

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from leyden.errors import StoreError
 from leyden.store import bucket, frames, tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
+from leyden.store.sql import Statement
 
 k = tables.pack
 p = tables.span_payload

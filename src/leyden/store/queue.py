@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from leyden.store import resources, rollouts, tables, workers
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.rollouts import ROLLOUT_COLUMNS, Attempted, NewRollout, RolloutRow
-from leyden.store.words import RandomHex8
+from leyden.store.sql import RandomHex8, Statement
 
 t = tables.rollout
 bind = sa.bindparam

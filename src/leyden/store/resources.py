@@ -7,9 +7,9 @@ import orjson
 import sqlalchemy as sa
 
 from leyden.store import tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.query import Paging, paged
-from leyden.store.words import Contains
+from leyden.store.sql import Contains, Statement
 
 t = tables.resources
 

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from leyden.ingest.export_lines import COLUMNS, Line
 from leyden.ingest.record import SpanRecord
 from leyden.store import spans, tables
-from leyden.store.engine import INSERTS, Tx
+from leyden.store.engine import Tx
+from leyden.store.sql import INSERTS
 from leyden.store.transfer import span_rows
 from leyden.types import QUEUED_ROLLOUT
 

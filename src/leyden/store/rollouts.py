@@ -1,4 +1,5 @@
-"""Rollouts and their attempts: made, changed, found, deleted. What the queue does with them is in `queue.py`.
+"""Rollouts and their attempts: made, changed, found. What the queue does with them is in `queue.py`, how they end for good in
+`deletion.py`.
 
 Functions take a transaction first; those that change something run in the writer thread. Times are unix seconds.
 """
@@ -9,10 +10,10 @@ import orjson
 import sqlalchemy as sa
 
 from leyden.errors import NotFound
-from leyden.store import indexing, pack, resources, rollups, tables, workers
-from leyden.store.engine import Statement, Tx
+from leyden.store import resources, tables, workers
+from leyden.store.engine import Tx
 from leyden.store.query import Logic, Paging, joined, paged
-from leyden.store.words import Contains
+from leyden.store.sql import Contains, Statement
 from leyden.types import (
     FINAL_ROLLOUT,
     QUEUED_ROLLOUT,
@@ -470,18 +471,6 @@ def count_known(tx: Tx, rollout_ids: list[str], *, project: str) -> int:
         tx.first(sa.select(sa.func.count()).where(t.c.project == project, t.c.rollout_id.in_(some)))[0]
         for some in chunks
     )
-
-
-def delete(tx: Tx, rollout_id: str, *, project: str) -> None:
-    """Remove a rollout with its attempts, spans, payloads, packs, texts, scores and evidence. Raises NotFound."""
-    hold(tx, rollout_id, project=project)
-    pack.erase(tx, rollout_id)
-    s, p = tables.span, tables.span_payload
-    rollups.remove(tx, project, tx.all(sa.select(*rollups.COLUMNS).where(s.c.rollout_id == rollout_id)))
-    indexing.forget(tx, [row[0] for row in tx.all(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))])
-    tx.run(sa.delete(p).where(p.c.id.in_(sa.select(s.c.id).where(s.c.rollout_id == rollout_id))))
-    for table in (s, a, tables.score, tables.finding_evidence, t):
-        tx.run(sa.delete(table).where(table.c.rollout_id == rollout_id))
 
 
 def counts(tx: Tx, *, project: str) -> dict[str, int]:

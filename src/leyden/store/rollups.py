@@ -23,7 +23,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from leyden.analysis.sketch import added, bucket_of
 from leyden.ingest.record import SpanRecord
 from leyden.store import tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
+from leyden.store.sql import Statement
 
 r = tables.rollup
 bind = sa.bindparam

@@ -12,7 +12,7 @@ from leyden.store.filters import EVERYTHING
 from leyden.store.filters.fields import Tests
 from leyden.store.filters.rollouts import is_cheap, rollout_condition
 from leyden.store.rollouts import NewRollout, RolloutRow
-from leyden.store.words import Contains
+from leyden.store.sql import Contains
 from leyden.types import SpanSummary
 
 t = tables.rollout

@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from leyden.store import tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.query import Paging
+from leyden.store.sql import Statement
 
 s = tables.span
 t = tables.rollout

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.store import payloads, rollouts, rollups, scores, span_pages, tables, traces
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
-from leyden.store.words import Contains
+from leyden.store.sql import Contains, Statement
 from leyden.types import SpanSummary, StoreEvent
 
 s = tables.span
@@ -40,8 +40,8 @@ class _Place(NamedTuple):
     span_seq: int
     agent: str | None
     source: str | None
-    unpacked: int
     is_latest: bool
+    unpacked: int
     attempt_status: str | None
 
 
@@ -53,7 +53,7 @@ _IS_LATEST = t.c.attempt_id == bind("attempt")
 PLACE = Statement(
     lambda _: (
         sa.select(
-            t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, t.c.unpacked, _IS_LATEST, a.c.status
+            t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, _IS_LATEST, t.c.unpacked, a.c.status
         )
         .select_from(
             t.outerjoin(a, sa.and_(a.c.rollout_id == t.c.rollout_id, a.c.attempt_id == bind("attempt")))

@@ -7,8 +7,9 @@ import sqlalchemy as sa
 
 from leyden.ingest.record import SpanRecord
 from leyden.store import rollouts, tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.rollouts import NewRollout
+from leyden.store.sql import Statement
 
 t = tables.rollout
 a = tables.attempt

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 import leyden
 from leyden.ingest.export_lines import COLUMNS, Seal, encode, header
 from leyden.ingest.otlp_out import otlp_json_line
+from leyden.ingest.payload import FILED
 from leyden.store import payloads, tables
 from leyden.store.engine import Database, Tx
 from leyden.store.runs import RunFilter
@@ -241,5 +242,12 @@ def span_rows(tx: Tx, wanted: Sequence[tuple[int, str]]) -> dict[int, tuple[Any,
     rows = {row[0]: row[1:] for row in tx.rows_by_id([s.c.id, *SPAN_COLUMNS], [n for n, _ in wanted])}
     held = payloads.by_id(tx, [pair for pair in wanted if pair[0] in rows])
     return {
-        number: (*row, held[number][1], held[number][0]) for number, row in rows.items() if number in held
+        number: (*row, _as_came(held[number][1]), held[number][0])
+        for number, row in rows.items()
+        if number in held
     }
+
+
+def _as_came(encoding: str) -> str:
+    """What a pack knows of a payload besides is the pack's: packed or not, an export is the same."""
+    return "agl" if encoding == FILED else encoding

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from leyden.store import tables
-from leyden.store.engine import Statement, Tx
+from leyden.store.engine import Tx
 from leyden.store.query import Logic, Paging, joined, paged
-from leyden.store.words import Contains
+from leyden.store.sql import Contains, Statement
 from leyden.types import AttemptStatus
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ class TransferCalls(Calls):
     @contextmanager
     def export(
         self,
+        filter: str | None = None,
         *,
         format: Literal["jsonl", "otlp-json"] = "jsonl",
         status: str | None = None,
@@ -26,10 +27,11 @@ class TransferCalls(Calls):
     ) -> Generator[Iterator[bytes]]:
         """An export as it comes, in pieces that may end anywhere: `with client.export() as pieces: file.writelines(pieces)`.
 
-        jsonl is Leyden's own format, for `import_export`; otlp-json has the spans alone, for other tools. since, until: unix
-        seconds of the start of rollouts. An export that fails on the way ends in a line that says so.
+        jsonl is Leyden's own format, for `import_export`; otlp-json has the spans alone, for other tools. filter: which
+        rollouts, a text of the filter language (docs/how-to/filter.md); since, until: unix seconds of their start. An export that fails on the way ends in a line that says so.
         """
         params = {
+            "filter": filter,
             "format": format,
             "status": status,
             "mode": mode,

@@ -18,7 +18,7 @@ from leyden.server import wire
 from leyden.server.hot import ATTEMPT, Call, Routes, takes
 from leyden.server.http import Reply, check_id, decode, json_reply
 from leyden.server.requests import Json, body_of, context_of, project_of
-from leyden.store import attempts, queue, rollouts
+from leyden.store import attempts, deletion, queue, rollouts
 from leyden.store.query import Paging
 from leyden.store.rollouts import NewRollout, RolloutFilter
 from leyden.types import AttemptStatus, Mode, RolloutConfig, RolloutStatus
@@ -366,8 +366,7 @@ def update_rollout(
 @router.delete("/rollouts/{rollout_id}", status_code=204)
 def delete_rollout(request: Request, rollout_id: str) -> Response:
     """Remove a rollout with everything under it."""
-    project = project_of(request)
-    context_of(request).store.writer.run(lambda tx: rollouts.delete(tx, rollout_id, project=project))
+    deletion.delete(context_of(request).store.writer, rollout_id, project=project_of(request))
     return Response(status_code=204)
 
 

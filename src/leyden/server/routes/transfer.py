@@ -18,6 +18,7 @@ from leyden.ingest.export_lines import NOUNS, Line, Reader, error_line
 from leyden.server.context import Context
 from leyden.server.requests import Json, context_of, project_of
 from leyden.store import transfer
+from leyden.store.filters import rollout_tests
 from leyden.store.restore import Place, restore
 from leyden.store.runs import RunFilter
 from leyden.types import Mode, RolloutStatus
@@ -34,9 +35,13 @@ _CONFLICTS_TOLD = 100
 
 
 class Export(BaseModel):
-    """Which rollouts, and how they are written; times are unix seconds of the start, the end exclusive."""
+    """Which rollouts, and how they are written; times are unix seconds of the start, the end exclusive.
+
+    `filter` is a text of the filter language (docs/how-to/filter.md). All of them hold at once.
+    """
 
     format: Literal["jsonl", "otlp-json"] = "jsonl"
+    filter: str = ""
     status: RolloutStatus | None = None
     mode: Mode | None = None
     agent: str | None = None
@@ -50,8 +55,9 @@ def export(request: Request, asked: Annotated[Export, Query()]) -> Response:
     """A project in lines: Leyden's own format, or the spans alone as OTLP/JSON. A failure on the way is the last line."""
     database, project = context_of(request).store.database, project_of(request)
     which = RunFilter(
-        asked.status, asked.mode, asked.agent, asked.since, asked.until, rollout_ids=asked.rollout_id or None
-    )
+        asked.status, asked.mode, asked.agent, asked.since, asked.until, rollout_ids=asked.rollout_id or None,
+        tests=rollout_tests(asked.filter, now=time.time()),
+    )  # fmt: skip
     if asked.format == "otlp-json":
         return StreamingResponse(transfer.otlp_lines(database, which, project=project), media_type=LINES)
     pieces = transfer.lines(database, which, project=project, now=time.time())

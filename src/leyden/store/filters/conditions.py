@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from leyden.store.filters.fields import Is, Like, Operand, Present, Test, Within
-from leyden.store.words import ContainsAnyCase, matches
+from leyden.store.sql import ContainsAnyCase, matches
 
 Condition = sa.ColumnElement[bool]
 _LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})

@@ -1,4 +1,4 @@
-"""Packs, full text, rollups, retention.
+"""Packs, full text, rollups, retention, the views of trajectories.
 
 Revision: 0002
 """
@@ -90,6 +90,52 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "mode", name="pk_retention"),
     )
     _full_text()
+    op.execute(TRAJECTORIES)
+    op.execute(TRAJECTORY_STEPS)
+
+
+# For people with an SQL prompt, in the words of trajectory collectors. Quoted, because PostgreSQL folds bare names.
+# Times are unix seconds, durations seconds. Only the latest attempt of a rollout is its trajectory.
+TRAJECTORIES = """
+CREATE VIEW trajectories AS
+SELECT
+    r.rollout_id AS "id",
+    r.project AS "project",
+    r.agent AS "agentId",
+    r.mode AS "taskType",
+    r.status AS "status",
+    r.input AS "input",
+    r.start_time AS "startTime",
+    r.end_time AS "endTime",
+    r.end_time - r.start_time AS "duration",
+    (SELECT count(*) FROM span s WHERE s.rollout_id = r.rollout_id AND s.attempt_id = r.attempt_id) AS "totalSteps",
+    r.failure_reason AS "error",
+    r.metadata AS "metadata"
+FROM rollout r
+WHERE r.project <> ''
+"""
+TRAJECTORY_STEPS = """
+CREATE VIEW trajectory_steps AS
+SELECT
+    s.rollout_id AS "trajectoryId",
+    s.sequence_id AS "stepNumber",
+    s.span_id AS "id",
+    s.parent_id AS "parentId",
+    s.agent AS "agentId",
+    s.kind AS "kind",
+    s.name AS "name",
+    s.tool AS "toolName",
+    CASE WHEN s.tool IS NOT NULL THEN s.input_preview END AS "toolInput",
+    CASE WHEN s.tool IS NOT NULL THEN s.output_preview END AS "toolOutput",
+    s.status AS "status",
+    CASE WHEN s.status = 'error' THEN coalesce(s.error_message, s.error_type, 'error') END AS "error",
+    s.start_ns / 1000000000.0 AS "startTime",
+    s.end_ns / 1000000000.0 AS "endTime",
+    (s.end_ns - s.start_ns) / 1000000000.0 AS "duration"
+FROM span s
+JOIN rollout r ON r.rollout_id = s.rollout_id AND r.attempt_id = s.attempt_id
+WHERE r.project <> ''
+"""
 
 
 def _full_text() -> None:

@@ -1,11 +1,13 @@
-"""The few words of SQL that SQLite and PostgreSQL spell differently, as functions of SQLAlchemy."""
+"""The few words of SQL in which SQLite and PostgreSQL differ, and statements compiled once for the hot paths."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.functions import GenericFunction
 
 
@@ -86,3 +88,29 @@ def _hex_sqlite(element: RandomHex8, compiler: Any, **kw: Any) -> str:
 @compiles(RandomHex8, "postgresql")
 def _hex_postgresql(element: RandomHex8, compiler: Any, **kw: Any) -> str:
     return "substr(replace(gen_random_uuid()::text, '-', ''), 1, 8)"
+
+
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class Statement:
+    """A Core statement compiled once per dialect and run on the bare driver cursor: for hot paths only.
+
+    `build` gets the dialect's `insert` (for ON CONFLICT) and returns the statement. Parameters are named; types need no
+    conversion because our columns are text, numbers and bytes.
+    """
+
+    def __init__(self, build: Callable[[Any], ClauseElement]) -> None:
+        self._build = build
+        self._ready: dict[str, tuple[str, list[str], dict[str, Any]]] = {}
+
+    def on(self, dialect: sa.Dialect) -> tuple[str, list[str], dict[str, Any]]:
+        """SQL text, the order of its parameters, and the values that the statement itself holds."""
+        ready = self._ready.get(dialect.name)
+        if ready is None:
+            built = self._build(INSERTS[dialect.name])
+            compiled: Any = built.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+            constants = {k: v for k, v in compiled.params.items() if v is not None}
+            ready = (str(compiled), list(compiled.positiontup or compiled.params), constants)
+            self._ready[dialect.name] = ready
+        return ready
