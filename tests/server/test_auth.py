@@ -164,6 +164,8 @@ def test_every_route_asks_for_its_scope_and_no_other_key_gets_in(
         assert len(routes) > 40
         for method, template in routes:
             path = template.replace("{rollout_id}", "ro-x").replace("{", "").replace("}", "")
+            if path == "/api/events":
+                path += "?topics=none"  # refused behind the gate, for a stream has no end
             for scope in SCOPES:
                 status = http.request(method, path, headers=bearer(keys[scope])).status_code
                 let_in = status not in (401, 403)

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from datetime import date, timedelta
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
-from leyden.errors import BadInput
+from leyden.errors import BadInput, StoreError
 from leyden.settings import Settings
-from leyden.store import partitions, recount, retention, rollouts, spans
+from leyden.store import attempts, partitions, recount, retention, rollouts, spans
 from leyden.store.engine import Tx
 from leyden.store.opening import Store, open_store
 from leyden.store.query import Paging
+from leyden.store.retention import Policy
 from leyden.store.rollouts import NewRollout
 from leyden.store.spans import SpanFilter
 from store.conftest import make_span
@@ -122,8 +124,11 @@ def test_a_day_goes_with_the_spans_of_those_who_go_and_leaves_the_others(store: 
                 tx.driver(f"INSERT INTO message_hit VALUES ({message}, {span})")
 
     store.writer.run(say)
-    dropped = store.writer.run(lambda tx: partitions.drop_day(tx, FIRST, going=["ro-old", "ro-gone-before"]))
+    dropped = partitions.drop_day(store.database, FIRST, going=["ro-old", "ro-gone-before"])
     assert dropped == (2, 1)
+    check_sums(store)
+    while store.writer.run(lambda tx: partitions.clear(tx, limit=1)):
+        pass
     assert numbers(store, "ro-old") == [3]
     assert numbers(store, "ro-kept") == [1, 2]
     assert table_of(store, "ro-kept") == ["span_default", "span_d20261121"]
@@ -131,22 +136,47 @@ def test_a_day_goes_with_the_spans_of_those_who_go_and_leaves_the_others(store: 
     assert [count(store, table) for table in ("message_hit", "message", "message_index")] == [1, 1, 1]
     with store.database.read() as tx:
         assert FIRST not in partitions.days(tx)
-    assert store.writer.run(lambda tx: partitions.drop_day(tx, FIRST, going=[])) == (0, 0)
+        assert tx.driver("SELECT 1 FROM pg_class WHERE relname LIKE 'span_gone%'") == []
+    assert partitions.drop_day(store.database, FIRST, going=[]) == (0, 0)
     check_sums(store)
 
 
-def test_a_day_whose_drop_fails_stays_whole(store: Store) -> None:
+def test_a_day_that_somebody_holds_stays_whole(store: Store, postgres_database: str) -> None:
     store.writer.run(lambda tx: partitions.partition(tx, today=FIRST))
     store.writer.run(lambda tx: keep(tx, "ro-1", START_NS))
-
-    def fail(tx: Tx) -> None:
-        partitions.drop_day(tx, FIRST, going=["ro-1"])
-        raise BadInput("stop")
-
-    with pytest.raises(BadInput):
-        store.writer.run(fail)
+    with psycopg.connect(postgres_database) as reader:
+        reader.execute("SELECT count(*) FROM span")
+        with pytest.raises(StoreError, match="lock timeout"):
+            partitions.drop_day(store.database, FIRST, going=["ro-1"])
     assert table_of(store, "ro-1") == ["span_d20261120"]
     check_sums(store)
+
+
+def test_retention_drops_the_days_of_what_it_lets_go_and_keeps_the_rest(store: Store) -> None:
+    store.writer.run(lambda tx: partitions.partition(tx, today=FIRST))
+    for number in range(4):
+        store.writer.run(lambda tx, n=number: keep(tx, f"ro-old-{n}", START_NS + n, START_NS + DAY_NS))
+        store.writer.run(lambda tx, n=number: finish(tx, f"ro-old-{n}"))
+    store.writer.run(lambda tx: keep(tx, "ro-active", START_NS + 9))
+    gone = retention.prune(store, Policy("default", max_age_s=0.0), now=NOW + 100)
+    assert (gone.rollouts, gone.spans) == (4, 8)
+    assert table_of(store, "ro-active") == ["span_default"]
+    assert [count(store, table) for table in ("span", "span_payload", "rollout", "attempt")] == [1, 1, 1, 1]
+    with store.database.read() as tx:
+        assert FIRST not in partitions.days(tx)
+    check_sums(store)
+
+
+def finish(tx: Tx, rollout_id: str) -> None:
+    attempts.update(
+        tx,
+        project="default",
+        rollout_id=rollout_id,
+        attempt_id="at-1",
+        changes={"status": "succeeded"},
+        now=NOW,
+        lease_s=60,
+    )
 
 
 def test_a_partitioned_database_opens_again(store: Store, settings: Settings) -> None:
@@ -164,30 +194,3 @@ def test_sqlite_says_that_it_has_none(tmp_path: object) -> None:
     with opened.database.read() as tx:
         assert partitions.days(tx) == []
     opened.close()
-
-
-def test_a_day_that_retention_emptied_goes_and_one_with_spans_stays(store: Store) -> None:
-    store.writer.run(lambda tx: partitions.partition(tx, today=FIRST))
-    store.writer.run(lambda tx: keep(tx, "ro-1", START_NS + DAY_NS))
-    later = FIRST + timedelta(days=2)
-    assert store.writer.run(lambda tx: partitions.drop_empty(tx, today=later)) == 1
-    with store.database.read() as tx:
-        left = partitions.days(tx)
-    assert FIRST not in left
-    assert FIRST + timedelta(days=1) in left
-
-
-def test_dropping_old_days_takes_ended_rollouts_and_leaves_the_running(store: Store) -> None:
-    store.writer.run(lambda tx: partitions.partition(tx, today=FIRST))
-    for rollout_id in ("ro-ended", "ro-running"):
-        store.writer.run(lambda tx, r=rollout_id: keep(tx, r, START_NS, START_NS + DAY_NS))
-    ended = "UPDATE rollout SET status = 'succeeded', end_time = 1 WHERE rollout_id = 'ro-ended'"
-    running = "UPDATE rollout SET status = 'running', end_time = NULL WHERE rollout_id = 'ro-running'"
-    for sql in (ended, running):
-        store.writer.run(lambda tx, sql=sql: tx.driver(sql))
-    assert retention.drop_days(store, before=FIRST + timedelta(days=1)) == 1
-    assert numbers(store, "ro-ended") == []
-    assert numbers(store, "ro-running") == [1, 2]
-    with store.database.read() as tx:
-        assert tx.driver("SELECT count(*) FROM rollout WHERE rollout_id = 'ro-ended'") == [(0,)]
-    check_sums(store)

@@ -12,7 +12,7 @@ SUBCOMMANDS = {
     "pack": ("leyden.cli.db_pack", "Pack the payloads of ended rollouts now."),
     "check": ("leyden.cli.db_check", "Look whether everything holds together."),
     "rebuild": ("leyden.cli.db_rebuild", "Add up the sums of charts again."),
-    "partition": ("leyden.cli.db_partition", "Keep spans in one table per day (PostgreSQL)."),
+    "partition": ("leyden.cli.db_partition", "Put spans in one table per day (PostgreSQL)."),
     "backup": ("leyden.cli.db_backup", "Copy the database while it is in use."),
 }
 

@@ -1,32 +1,25 @@
-"""`leyden db partition`: spans in one table per day, and old days dropped whole."""
+"""`leyden db partition`: spans in one table per day."""
+
+from datetime import UTC, datetime
 
 import click
 
-from leyden.cli.session import connected, store_options
-from leyden.cli.units import many
+from leyden.cli.session import db_option, opened
+from leyden.store import partitions
 
 
 @click.command("partition")
-@click.option(
-    "--drop-before",
-    type=click.IntRange(1),
-    metavar="DAYS",
-    help="Drop the days that are longer ago, with the ended rollouts in them that nothing keeps.",
-)
-@store_options
-def command(drop_before: int | None, store: str | None, db: str | None) -> None:
-    """Keep spans in one table per day. PostgreSQL 15 or newer; from some hundred million spans on it pays.
+@db_option
+def command(db: str | None) -> None:
+    """Put spans in one table per day, so that retention drops old days whole. PostgreSQL 15 or newer; there is no way back.
 
-    The first time it copies every span while writers wait, and needs room for them twice. Servers make the tables of coming days by
-    themselves and drop days that retention has emptied; --drop-before drops days whole, which is faster and keeps one server busy.
+    Every span is copied once while nobody writes, which needs room for the spans twice: do it early. Servers make the tables
+    of the coming days by themselves. Asking for one rollout gets slower with every day that is kept.
 
     \b
-    Examples:
-      leyden db partition --db postgresql://user@host/leyden
-      leyden db partition --drop-before 90 --store http://127.0.0.1:4747
+    Example:
+      leyden db partition --db postgresql://leyden@db/leyden
     """
-    with connected(store, db) as client:
-        done = client.partition_spans(drop_before_days=drop_before)
-    click.echo(f"Spans lie in {many(done['days'], 'day')}, and a table for what fits in none.")
-    if drop_before is not None:
-        click.echo(f"Dropped {many(done['dropped'], 'span')}.")
+    with opened(db) as store:
+        made = store.writer.run(lambda tx: partitions.partition(tx, today=datetime.now(UTC).date()))
+    click.echo(f"{store.database.label}: spans lie in {made} tables, one per day")

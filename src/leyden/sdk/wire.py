@@ -100,21 +100,27 @@ class Wire:
         )
 
     @contextmanager
-    def receive(self, path: str, *, params: Mapping[str, Any] | None = None) -> Generator[Iterator[bytes]]:
+    def receive(
+        self, path: str, *, params: Mapping[str, Any] | None = None, quiet_s: float | None = None
+    ) -> Generator[Iterator[bytes]]:
         """The body of a GET as it comes, a piece at a time. Leaving the block tells the server to stop.
 
+        quiet_s: the longest silence of a server that is not in this process; None as for other requests.
         Raises the error that the server answers with instead, ServerUnreachable also when it breaks off.
         """
         query = {k: v for k, v in (params or {}).items() if v is not None}
-        http = self._session()
+        http, broken = self._session(), self._no_answer()
+        limits: dict[str, Any] = {} if self.in_process else {"timeout": quiet_s or self.timeout_s}
         try:
-            with http.stream("GET", self.url + path, params=query or None, headers=self._headers()) as got:
+            with http.stream(
+                "GET", self.url + path, params=query or None, headers=self._headers(), **limits
+            ) as got:
                 if got.status_code >= 400:
                     refused = error_of(Answer(int(got.status_code), {}, bytes(got.read())))
                     assert refused is not None
                     raise refused
                 yield got.iter_bytes()
-        except self._no_answer() as error:
+        except broken as error:
             raise self._unreachable(error) from error
 
     def upload(self, path: str, chunks: Iterable[bytes]) -> Answer:
@@ -136,28 +142,6 @@ class Wire:
             f"No Leyden server answers at {self.url} ({type(error).__name__})",
             hint="start one with `leyden up`, or set LEYDEN_URL",
         )
-
-    def lines(self, path: str, *, params: Mapping[str, Any], quiet_s: float) -> Generator[str]:
-        """The lines of an answer that has no end, as they come. Raises what the server refuses it with, and ServerUnreachable
-        when it ends, breaks off or says nothing for `quiet_s`.
-        """
-        if self.in_process:
-            raise BadInput("Live events come from a running server only", hint="start one with `leyden up`")
-        query = {k: v for k, v in params.items() if v is not None}
-        sent = {"authorization": f"Bearer {self.key}"} if self.key else {}
-        http, broken = self._session(), self._no_answer()
-        try:
-            with http.stream("GET", self.url + path, params=query, headers=sent, timeout=quiet_s) as got:
-                if got.status_code >= 400:
-                    raise error_of(Answer(int(got.status_code), {}, bytes(got.read()))) or LeydenError(
-                        "refused"
-                    )
-                yield from got.iter_lines()
-        except broken as error:
-            raise ServerUnreachable(
-                f"The stream from {self.url} broke off ({type(error).__name__})",
-                hint="read again, and follow it anew",
-            ) from error
 
     def on_close(self, act: Callable[[], object]) -> None:
         """Call `act` once before the conversation closes."""

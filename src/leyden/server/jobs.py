@@ -1,4 +1,4 @@
-"""What happens without a request: the watchdog, packing, the search index, retention, the copying of SQLite's write-ahead log.
+"""What happens without a request: the watchdog, packing, the search index, retention, tables of coming days, SQLite's log.
 
 Each job is a plain function of the context, run in a background thread of its own; one that fails is logged and tried again.
 A job that is `alone` runs on one replica at a time: see `store/election.py`.
@@ -25,7 +25,21 @@ from leyden.store.retention import Pruned
 log = logging.getLogger("leyden.jobs")
 
 CHECKPOINT_S = 1.0
-PARTITIONS_S = 600.0
+# Tables of the coming days are made a week ahead, so that an hour more or less does not matter.
+PARTITIONS_S = 3600.0
+
+
+def partition_ahead(context: Context) -> int:
+    """Make the tables of the coming days where spans lie in one per day; how many were missing. Finishes dropped days too."""
+    store = context.store
+    if store.database.is_sqlite:
+        return 0
+    today = datetime.fromtimestamp(time.time(), UTC).date()
+    with store.database.read() as tx:
+        missing = partitions.lacks(tx, today=today)
+    while store.writer.run(partitions.clear):
+        pass
+    return store.writer.run(lambda tx: partitions.ahead(tx, today=today)) if missing else 0
 
 
 def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Pruned:
@@ -35,18 +49,6 @@ def forget(context: Context, enough: Callable[[], bool] = lambda: False) -> Prun
     if gone.rollouts:
         log.info("retention deleted %d rollouts with %d spans", gone.rollouts, gone.spans)
     return gone
-
-
-def turn_days(context: Context) -> None:
-    """On a partitioned database, make the tables of the days to come, and drop those that retention has emptied."""
-    if context.store.database.is_sqlite:
-        return
-    with context.store.database.read() as tx:
-        if not partitions.is_partitioned(tx):
-            return
-    today = datetime.now(UTC).date()
-    context.store.writer.run(lambda tx: partitions.ahead(tx, today=today))
-    context.store.writer.run(lambda tx: partitions.drop_empty(tx, today=today))
 
 
 class Job(NamedTuple):
@@ -66,7 +68,7 @@ def plan(context: Context, stop: threading.Event) -> list[Job]:
         Job("packing", PACK_S, Packing(context, stop), alone=True),
         Job("indexing", INDEX_S, Indexing(context, stop), alone=True),
         Job("retention", settings.retention_s, lambda: forget(context, stop.is_set), alone=True),
-        Job("partitions", PARTITIONS_S, lambda: turn_days(context), alone=True),
+        Job("partitions", PARTITIONS_S, lambda: partition_ahead(context), alone=True),
         Job("checkpoint", CHECKPOINT_S, context.store.writer.checkpoint),
     ]
     return [job for job in jobs if job.pause_s]

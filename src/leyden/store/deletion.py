@@ -33,7 +33,7 @@ bind = sa.bindparam
 
 # No id is empty, so no caller can ask for this project.
 DELETED = ""
-SLICE_S = 0.010
+SLICE_S = 0.015
 # Spans per look at the clock, and the payload bytes among them: freeing a page costs about as much as writing it.
 STEP_SPANS = 100
 STEP_BYTES = 2 * 2**20
@@ -115,7 +115,7 @@ def erase_some(tx: Tx, rollout_id: str, *, project: str, limit: int = 500) -> bo
     if not held:
         return True
     if held[0][0] != DELETED:
-        hide(tx, rollout_id, project=project)
+        _hide(tx, rollout_id, project=project)
     if pack.erase(tx, rollout_id, limit=1) or _erase_spans(tx, rollout_id, limit):
         return False
     if _erase_scores(tx, rollout_id, limit):
@@ -125,8 +125,15 @@ def erase_some(tx: Tx, rollout_id: str, *, project: str, limit: int = 500) -> bo
     return True
 
 
-def hide(tx: Tx, rollout_id: str, *, project: str) -> None:
-    """Begin to delete a rollout: from here on nobody sees it, and `unfinished` names it until it is gone."""
+def hide(tx: Tx, rollout_id: str, *, project: str) -> bool:
+    """Begin to delete a rollout and leave the rest to `erase`; whether it is there."""
+    held = tx.hot(HOLD, rollout=rollout_id, asked=project, deleted=DELETED)
+    if held and held[0][0] != DELETED:
+        _hide(tx, rollout_id, project=project)
+    return bool(held)
+
+
+def _hide(tx: Tx, rollout_id: str, *, project: str) -> None:
     tx.hot(FREE_WORKERS, rollout=rollout_id, asked=project)
     tx.hot(ERASE_EVIDENCE, rollout=rollout_id)
     tx.hot(HIDE, rollout=rollout_id)

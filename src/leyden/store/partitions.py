@@ -2,23 +2,23 @@
 
 Opt-in and one way: `partition` turns `span` into a table partitioned by the day of `start_ns` (UTC). Spans without a start, and
 those of days without a table of their own, lie in the default partition. Everything in the store works alike on both.
-Promises: each function is one transaction that happens as a whole; no stored span is lost or counted twice.
+Promises: each step happens as a whole; no stored span is lost or counted twice.
 Costs: `partition` copies the table while nobody writes. A span is known by its start too, so a span that is sent again with
 another start is stored again. A query by rollout or by number looks into every partition; see docs/design/0004.
 Refuses to know: which rollouts are due (`retention.py`).
 """
 
 from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from leyden.errors import BadInput
-from leyden.store import rollups
-from leyden.store.engine import Tx
+from leyden.store import indexing, recount
+from leyden.store.driver_errors import translated
+from leyden.store.engine import Database, Tx
 
 DAY_NS = 86_400_000_000_000
 AHEAD_DAYS = 7
@@ -26,6 +26,7 @@ AHEAD_DAYS = 7
 MOST_DAYS = 400
 BATCH = 10_000
 DEFAULT = "span_default"
+GONE = "span_gone_"
 # Who waits for a lock on `span` holds up everybody behind it, so a job rather tries again later.
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s'"
 
@@ -96,13 +97,18 @@ def partition(tx: Tx, *, today: date) -> int:
     return len(wanted)
 
 
+def lacks(tx: Tx, *, today: date) -> list[date]:
+    """The days of today and the next week that have no table yet; [] when spans are not partitioned."""
+    known = set(days(tx))
+    return [day for day in _week(today) if day not in known] if is_partitioned(tx) else []
+
+
 def ahead(tx: Tx, *, today: date) -> int:
     """Make the tables of today and the next week that are missing; how many were. Nothing on an unpartitioned database.
 
     Spans of such a day that came early move out of the default partition.
     """
-    known = set(days(tx))
-    missing = [day for day in _week(today) if day not in known] if known else []
+    missing = lacks(tx, today=today)
     if missing:
         tx.driver(LOCK_TIMEOUT)
     for day in missing:
@@ -115,79 +121,97 @@ def ahead(tx: Tx, *, today: date) -> int:
     return len(missing)
 
 
-def drop_empty(tx: Tx, *, today: date) -> int:
-    """Drop the tables of past days whose spans have all been deleted; how many. Their disk is free at once, without a vacuum."""
-    empty = [day for day in days(tx) if day < today and not tx.driver(f"SELECT 1 FROM {_name(day)} LIMIT 1")]
-    if empty:
-        tx.driver(LOCK_TIMEOUT)
-    for day in empty:
-        tx.driver(f"DROP TABLE {_name(day)}")
-    return len(empty)
+def drop_day(database: Database, day: date, *, going: Sequence[str]) -> Dropped:
+    """Take a day's table out of `span` with the spans of the rollouts that are going; spans of others move to the default partition.
 
-
-def drop_day(tx: Tx, day: date, *, going: Sequence[str]) -> Dropped:
-    """Drop a day's table with the spans of the rollouts that are going; spans of others move to the default partition.
-
-    Takes what belongs to those spans along: payloads, search hits and their share of the rollups. What else the rollouts have
-    (packs, attempts, spans of other days) the caller deletes next; it hides them first, so that nobody sees half of one.
-    Nothing happens without a table of that day. The cost: each row is read once for the rollups, about as much as deleting
-    three indexes' entries of it would be, and nothing is left to vacuum.
+    One short transaction of its own: it costs what is moved, for the rollups of that day are counted anew from what is left.
+    Nobody finds the spans from then on; `clear` lets go of what belongs to them. What else the rollouts have (packs, attempts,
+    spans of other days) the caller deletes; it hides them first, so that nobody sees half of one. Raises StoreError when
+    somebody holds `span` for too long: try again later.
     """
-    if day not in days(tx):
-        return Dropped(0, 0)
-    tx.driver(LOCK_TIMEOUT)
-    name = _name(day)
-    tx.driver(f"ALTER TABLE span DETACH PARTITION {name}")
-    tx.driver("CREATE TEMP TABLE going (rollout_id TEXT PRIMARY KEY) ON COMMIT DROP")
-    _fill(tx, going)
-    kept = f"NOT EXISTS (SELECT 1 FROM going g WHERE g.rollout_id = {name}.rollout_id)"
-    moving = f"WITH kept AS (DELETE FROM {name} WHERE {kept} RETURNING *) INSERT INTO span SELECT * FROM kept"
-    moved = tx.run(sa.text(moving))
-    dropped = _uncount(tx, name)
-    tx.driver(f"DELETE FROM span_payload p USING {name} s WHERE p.id = s.id")
-    _forget_messages(tx, name)
-    tx.driver(f"DROP TABLE {name}")
-    tx.driver("DROP TABLE going")
-    return Dropped(dropped, moved)
+    with _alone(database) as tx:
+        if day not in days(tx):
+            return Dropped(0, 0)
+        tx.driver(LOCK_TIMEOUT)
+        # With this lock no span is stored whose share of the rollups is not committed yet.
+        tx.driver("LOCK TABLE span IN ACCESS EXCLUSIVE MODE")
+        gone = _name(day).replace("span_d", GONE)
+        tx.driver(f"ALTER TABLE span DETACH PARTITION {_name(day)}")
+        tx.driver(f"ALTER TABLE {_name(day)} RENAME TO {gone}")
+        _fill(tx, going)
+        kept = f"NOT EXISTS (SELECT 1 FROM going g WHERE g.rollout_id = {gone}.rollout_id)"
+        moving = (
+            f"WITH kept AS (DELETE FROM {gone} WHERE {kept} RETURNING *) INSERT INTO span SELECT * FROM kept"
+        )
+        moved = tx.run(sa.text(moving))
+        recount.correct_day(tx, _start_ns(day) // 10**9)
+        return Dropped(tx.driver(f"SELECT count(*) FROM {gone}")[0][0], moved)
+
+
+def clear(tx: Tx, *, limit: int = 500) -> bool:
+    """Let go of payloads and search hits of up to `limit` dropped spans; False when nothing is left to do.
+
+    The dropped table is the list of what is to be done, so that a crash in between forgets nothing.
+    """
+    if tx.is_sqlite:
+        return False
+    names = tx.driver(
+        f"SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE '{GONE}%' ORDER BY 1 LIMIT 1"
+    )
+    if not names:
+        return False
+    name = names[0][0]
+    some = f"SELECT ctid FROM {name} LIMIT {limit} FOR UPDATE SKIP LOCKED"
+    ids = [row[0] for row in tx.driver(f"DELETE FROM {name} WHERE ctid IN ({some}) RETURNING id")]
+    if not ids:
+        tx.driver(f"DROP TABLE IF EXISTS {name}")
+        return True
+    indexing.forget(tx, ids)
+    tx.driver(f"DELETE FROM span_payload WHERE id IN ({','.join(map(str, ids))})")
+    return True
+
+
+def worth_dropping(tx: Tx, *, before: date, going_spans: int) -> list[date]:
+    """Days before `before` of whose spans most belong to rollouts that are being deleted (of project ""), oldest first.
+
+    going_spans: how many spans those rollouts have; larger days are not looked at, for a look reads the day.
+    """
+    found: list[date] = []
+    for day in days(tx):
+        if day >= before:
+            break
+        guess = tx.driver(f"SELECT reltuples FROM pg_class WHERE relname = '{_name(day)}'")[0][0]
+        if guess > 2 * going_spans:
+            continue
+        mine = "count(*) FILTER (WHERE r.project = '')"
+        going, all_ = tx.driver(
+            f"SELECT {mine}, count(*) FROM {_name(day)} s LEFT JOIN rollout r USING (rollout_id)"
+        )[0]
+        if going * 2 > all_:
+            found.append(day)
+    return found
+
+
+@contextmanager
+def _alone(database: Database) -> Generator[Tx]:
+    """A transaction beside the writer's: nothing of another change is in it."""
+    with translated(database.label), database.readers.connect() as connection:
+        tx = Tx(connection)
+        tx.driver("BEGIN")
+        try:
+            yield tx
+            tx.driver("COMMIT")
+        except BaseException:
+            if tx.is_open:
+                tx.driver("ROLLBACK")
+            raise
 
 
 def _fill(tx: Tx, going: Sequence[str]) -> None:
+    tx.driver("CREATE TEMP TABLE going (rollout_id TEXT PRIMARY KEY) ON COMMIT DROP")
     add = sa.text("INSERT INTO going SELECT unnest(CAST(:ids AS text[])) ON CONFLICT DO NOTHING")
     for some in (going[i : i + BATCH] for i in range(0, len(going), BATCH)):
         tx.run(add, {"ids": list(some)})
-
-
-def _uncount(tx: Tx, name: str) -> int:
-    """Take the spans of a detached day out of the rollups; how many there were. Memory holds one batch of them."""
-    counted = 0
-
-    def batches() -> Generator[tuple[str, int, list[Any]]]:
-        nonlocal counted
-        facts, last = ", ".join(rollups.FACTS), 0
-        while True:
-            select = f"SELECT id, project, {facts} FROM {name} WHERE id > {last} ORDER BY id LIMIT {BATCH}"
-            rows = tx.driver(select)
-            for project, some in groupby(sorted(rows, key=itemgetter(1)), key=itemgetter(1)):
-                yield project, -1, [row[2:] for row in some]
-            counted += len(rows)
-            if len(rows) < BATCH:
-                return
-            last = rows[-1][0]
-
-    # All at once: sums taken in several steps would be locked out of order.
-    rollups.change(tx, rollups.totals(batches()))
-    return counted
-
-
-def _forget_messages(tx: Tx, name: str) -> None:
-    """Remove the search hits of a detached day, and texts that nobody says any more."""
-    hits = f"DELETE FROM message_hit h USING {name} s WHERE h.span_row = s.id RETURNING h.message_id"
-    tx.driver("CREATE TEMP TABLE unsaid (id BIGINT) ON COMMIT DROP")
-    tx.driver(f"WITH gone AS ({hits}) INSERT INTO unsaid SELECT DISTINCT message_id FROM gone")
-    tx.driver("DELETE FROM unsaid u WHERE EXISTS (SELECT 1 FROM message_hit h WHERE h.message_id = u.id)")
-    tx.driver("DELETE FROM message_index i USING unsaid u WHERE i.rowid = u.id")
-    tx.driver("DELETE FROM message m USING unsaid u WHERE m.id = u.id")
-    tx.driver("DROP TABLE unsaid")
 
 
 def _week(today: date) -> list[date]:
@@ -200,11 +224,6 @@ def _day(number: int) -> date:
 
 def _start_ns(day: date) -> int:
     return (day.toordinal() - date(1970, 1, 1).toordinal()) * DAY_NS
-
-
-def bounds_ns(day: date) -> tuple[int, int]:
-    """When a day begins and when the next one does, unix nanoseconds."""
-    return _start_ns(day), _start_ns(day) + DAY_NS
 
 
 def _name(day: date) -> str:

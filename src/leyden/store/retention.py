@@ -10,8 +10,7 @@ of the search index, come on top.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date
-from functools import partial
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -238,6 +237,8 @@ def prune(
     with store.database.read() as tx:
         stock = take_stock(tx, scope, with_bytes=policy.max_bytes is not None)
     named = due(_oldest_first(store, scope, measured=True), policy, stock=stock, now=now)
+    if not dry_run:
+        named = _days_dropped(store, named, policy.project, enough)
     total = Pruned()
     for batch in _batches(named):
         if enough():
@@ -255,6 +256,35 @@ def _batches(named: Iterator[Candidate]) -> Iterator[list[Candidate]]:
             batch = []
     if batch:
         yield batch
+
+
+def _days_dropped(
+    store: Store, named: Iterator[Candidate], project: str, enough: Callable[[], bool]
+) -> Iterator[Candidate]:
+    """The same rollouts, after the days that consist of them were dropped whole, where spans lie in one table per day."""
+    with store.database.read() as tx:
+        if not partitions.is_partitioned(tx):
+            return named
+    going = list(named)
+    free = [one for one in going if one.kept_by is None]
+    hidden: list[str] = []
+    for some in _batches(iter(free)):
+        if enough():
+            break
+        ids = [one.rollout_id for one in some]
+        hidden += store.writer.run(
+            lambda tx, ids=ids: [
+                id_ for id_ in ids if _may_go(tx, id_) and deletion.hide(tx, id_, project=project)
+            ]
+        )
+    with store.database.read() as tx:
+        spans, today = sum(one.spans for one in free), datetime.now(UTC).date()
+        days = partitions.worth_dropping(tx, before=today, going_spans=spans) if hidden else []
+    for day in days:
+        partitions.drop_day(store.database, day, going=hidden)
+    while not enough() and store.writer.run(partitions.clear):
+        pass
+    return iter(going)
 
 
 def _let_go(
@@ -294,29 +324,6 @@ def finish(store: Store, *, enough: Callable[[], bool] = lambda: False) -> int:
     with store.database.read() as tx:
         begun = deletion.unfinished(tx)
     return len(deletion.erase(store.writer, begun, project=deletion.DELETED, enough=enough))
-
-
-def drop_days(store: Store, *, before: date) -> int:
-    """Drop every day's table before a day, with all rollouts that ended and nothing keeps; how many spans went that way.
-
-    PostgreSQL with partitions only; elsewhere nothing happens. One transaction a day, in which the writer of this server is
-    busy: for an hour when nobody is in a hurry. Spans of rollouts that stay move to the default partition.
-    """
-    with store.database.read() as tx:
-        old = [] if tx.is_sqlite else [day for day in partitions.days(tx) if day < before]
-    dropped = sum(store.writer.run(partial(_drop_day, day=day)) for day in old)
-    finish(store)
-    return dropped
-
-
-def _drop_day(tx: Tx, *, day: date) -> int:
-    low, high = partitions.bounds_ns(day)
-    seen = sa.exists().where(s.c.rollout_id == t.c.rollout_id, s.c.start_ns >= low, s.c.start_ns < high)
-    free = [~condition for condition in KEPT_BY.values()]
-    going = tx.all(sa.select(t.c.rollout_id, t.c.project).where(_ENDED, seen, *free).with_for_update(of=t))
-    for rollout_id, project in going:
-        deletion.hide(tx, rollout_id, project=project)
-    return partitions.drop_day(tx, day, going=[row[0] for row in going]).dropped
 
 
 def apply(

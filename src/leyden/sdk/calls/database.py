@@ -38,14 +38,6 @@ class DatabaseCalls(Calls):
         """Remove a policy. Raises NotFound."""
         self.request("DELETE", f"{API}/retention", params={"mode": mode, "project": project})
 
-    def partition_spans(self, *, drop_before_days: int | None = None) -> dict[str, int]:
-        """Keep spans in one table per day, on PostgreSQL: {"days", "dropped"}. Writers wait while the first call copies them.
-
-        drop_before_days: drop days that are longer ago, with the ended rollouts in them that nothing keeps.
-        """
-        body = present(drop_before_days=drop_before_days)
-        return read(dict[str, int], self.request("POST", f"{API}/db/partition", body=body))
-
     def prune(
         self,
         *,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from leyden.errors import BadInput
 from leyden.sdk.calls.base import API, Calls
 from leyden.types import StoreEvent, Topic
 
@@ -24,19 +25,20 @@ class EventCalls(Calls):
         topic "gap" says that some were missed: read again. Raises ServerUnreachable when the connection breaks; needs a
         running server.
         """
+        if self.wire.in_process:
+            raise BadInput("Live events come from a running server only", hint="start one with `leyden up`")
         params = {"topics": None if topics is None else ",".join(topics), "rollout_id": rollout_id}
-        topic, data, is_comment = "", "", False
-        for line in self.wire.lines(f"{API}/events", params=params, quiet_s=_QUIET_S):
-            name, _, value = line.partition(":")
-            if line and not name:
-                is_comment = True
-            elif name == "event":
-                topic = value.strip()
-            elif name == "data":
-                data = value
-            elif not line and (data or is_comment):
-                yield _event(topic, json.loads(data)) if data else None
-                topic, data, is_comment = "", "", False
+        with self.wire.receive(f"{API}/events", params=params, quiet_s=_QUIET_S) as pieces:
+            held = b""
+            for piece in pieces:
+                *frames, held = (held + piece).split(b"\n\n")
+                yield from map(_read, frames)
+
+
+def _read(frame: bytes) -> StoreEvent | None:
+    """One frame of the stream; None for a comment."""
+    fields = dict(line.split(b": ", 1) for line in frame.split(b"\n") if b": " in line)
+    return _event(fields[b"event"].decode(), json.loads(fields[b"data"])) if b"data" in fields else None
 
 
 def _event(topic: Any, data: dict[str, Any]) -> StoreEvent:

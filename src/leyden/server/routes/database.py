@@ -1,7 +1,6 @@
 """What is kept and what goes: retention policies and pruning. All of it needs the scope admin, for any project."""
 
 import time
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,7 +10,7 @@ from leyden.errors import NotFound
 from leyden.server.context import Context
 from leyden.server.http import check_id
 from leyden.server.requests import Json, body_of, context_of, project_of
-from leyden.store import partitions, retention
+from leyden.store import retention
 from leyden.store.retention import Policy, Pruned
 from leyden.types import Mode
 
@@ -85,21 +84,6 @@ def clear_retention(request: Request, asked: Annotated[Which, Query()]) -> Respo
             hint="`leyden db retention` shows those it has",
         )
     return Response(status_code=204)
-
-
-class Partition(BaseModel):
-    """How long ago a day has to be for its table to be dropped; None drops none."""
-
-    drop_before_days: int | None = Field(None, ge=1, le=100_000)
-
-
-@router.post("/db/partition")
-def partition_spans(request: Request, asked: Annotated[Partition, body_of(Partition)]) -> Response:
-    """Keep spans in one table per day, and drop old days. PostgreSQL only; writers wait while the first call copies them."""
-    store, today = context_of(request).store, datetime.now(UTC).date()
-    made = store.writer.run(lambda tx: partitions.partition(tx, today=today))
-    before = None if asked.drop_before_days is None else today - timedelta(days=asked.drop_before_days)
-    return Json({"days": made, "dropped": retention.drop_days(store, before=before) if before else 0})
 
 
 @router.post("/db/prune")
