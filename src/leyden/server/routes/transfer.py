@@ -72,7 +72,9 @@ def _told(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield error_line(error)
 
 
-BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {LINES: {"schema": {"type": "string"}}}}}
+# Read whatever its type says; described as bytes, because that is what every tool can send.
+BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+BODY: dict[str, Any] = {"requestBody": {"required": True, "content": BYTES}}
 
 
 @router.post("/import", openapi_extra=BODY)
