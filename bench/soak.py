@@ -187,7 +187,10 @@ def grown(soak: Soak) -> list[str]:
 def complaints(server: Server) -> list[str]:
     """What the server logged beyond where it listens; the first lines of it."""
     odd = (" WARNING ", " ERROR ", " CRITICAL ", "Traceback")
-    return [line for line in server.log().splitlines() if any(word in line for word in odd)][:5]
+    lines = (server.folder / "server.log").read_text(errors="replace").splitlines()
+    # With the lines behind it: a traceback names its cause at its end.
+    first = next((n for n, line in enumerate(lines) if any(word in line for word in odd)), None)
+    return [] if first is None else lines[first : first + 90]
 
 
 def checked(database: Path) -> list[str]:

@@ -288,7 +288,8 @@ def _hits(tx: Tx, wanted: Wanted, said: Sequence[_Saying]) -> list[Hit]:
     spans = {row[0]: row for row in tx.all(rows.where(_Among(s.c.id, [one.span_row for one in said])))}
     rewards = scores.rewards(tx, sorted({row.rollout_id for row in spans.values()}))
     found: list[Hit] = []
-    for one in said:
+    # A span may be deleted between two statements of one search.
+    for one in (one for one in said if one.span_row in spans):
         status, mode, start_time, *summary = spans[one.span_row][1:]
         span = SpanSummary(*summary)
         place = RolloutPlace(span.rollout_id, status, mode, start_time, rewards.get(span.rollout_id))
