@@ -29,7 +29,7 @@ from leyden.sdk.calls import rollouts as rollout_calls
 from leyden.sdk.client import Client
 from leyden.sdk.trace import bind
 from leyden.server.app import create_app
-from leyden.server.jobs import watch
+from leyden.server.watchdog import Watchdog
 from leyden.settings import Settings
 from leyden.types import (
     LLM,
@@ -451,10 +451,10 @@ def test_a_run_whose_process_died_is_given_up_with_a_reason(clock: Clock, settin
         assert leyden.flush(30)
         assert client.rollout(scope.rollout_id).status == RolloutStatus.RUNNING
         clock.advance(899)
-        watch(app.context)
+        Watchdog(app.context)()
         assert client.rollout(scope.rollout_id).status == RolloutStatus.RUNNING
         clock.advance(2)
-        watch(app.context)
+        Watchdog(app.context)()
         run = client.rollout_detail(scope.rollout_id)
         assert run.status == RolloutStatus.FAILED
         assert run.failure_reason == "silent for longer than unresponsive_seconds=900"
@@ -473,7 +473,7 @@ def test_a_long_silent_step_is_not_taken_for_a_death(
             for _ in range(5):
                 clock.advance(600)
                 assert leyden.flush(30)
-                watch(app.context)
+                Watchdog(app.context)()
         assert leyden.flush(30)
         run = client.rollout_detail(r.rollout_id)
         assert (run.status, run.failure_reason) == (RolloutStatus.SUCCEEDED, None)
@@ -488,10 +488,10 @@ def test_a_server_that_was_down_counts_silence_from_its_start(clock: Clock, sett
     clock.advance(5000)
     app = create_app(replace(settings, watchdog_s=3600.0))
     with Client(app=app) as client:
-        watch(app.context)
+        Watchdog(app.context)()
         assert client.rollout("ro-1").status == RolloutStatus.PREPARING
         clock.advance(901)
-        watch(app.context)
+        Watchdog(app.context)()
         assert client.rollout("ro-1").status == RolloutStatus.FAILED
 
 
@@ -502,7 +502,7 @@ def test_a_run_that_began_long_ago_is_not_given_up_while_it_is_delivered(
     with Client(app=app) as client:
         config = RolloutConfig(unresponsive_seconds=900.0)
         made = client.register_rollout("ro-1", "at-1", config=config, start_time=clock.now - 86_400)
-        watch(app.context)
+        Watchdog(app.context)()
         assert client.rollout("ro-1").status == RolloutStatus.PREPARING
         assert made.attempt.last_heartbeat_time == clock.now
         client.update_attempt("ro-1", "at-1", status="succeeded")
