@@ -140,7 +140,7 @@ INGESTING_POSTS = {
 
 
 def expected_scope(method: str, path: str) -> str:
-    if path.startswith(("/api/keys", "/api/db", "/api/import")) or method == "DELETE":
+    if path.startswith(("/api/keys", "/api/retention", "/api/db", "/api/import")) or method == "DELETE":
         return "admin"
     if method == "GET" or path in READING_POSTS:
         return "read"

@@ -238,7 +238,7 @@ def prune(
         stock = take_stock(tx, scope, with_bytes=policy.max_bytes is not None)
     named = due(_oldest_first(store, scope, measured=True), policy, stock=stock, now=now)
     if not dry_run:
-        named = _days_dropped(store, named, policy.project, enough)
+        named = _days_dropped(store, named, project=policy.project, now=now, enough=enough)
     total = Pruned()
     for batch in _batches(named):
         if enough():
@@ -259,7 +259,7 @@ def _batches(named: Iterator[Candidate]) -> Iterator[list[Candidate]]:
 
 
 def _days_dropped(
-    store: Store, named: Iterator[Candidate], project: str, enough: Callable[[], bool]
+    store: Store, named: Iterator[Candidate], *, project: str, now: float, enough: Callable[[], bool]
 ) -> Iterator[Candidate]:
     """The same rollouts, after the days that consist of them were dropped whole, where spans lie in one table per day."""
     with store.database.read() as tx:
@@ -278,7 +278,7 @@ def _days_dropped(
             ]
         )
     with store.database.read() as tx:
-        spans, today = sum(one.spans for one in free), datetime.now(UTC).date()
+        spans, today = sum(one.spans for one in free), datetime.fromtimestamp(now, UTC).date()
         days = partitions.worth_dropping(tx, before=today, going_spans=spans) if hidden else []
     for day in days:
         partitions.drop_day(store.database, day, going=hidden)
