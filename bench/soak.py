@@ -31,6 +31,7 @@ PER_ROLLOUT = PER_REQUEST * REQUESTS
 KEPT = 300  # ended rollouts that the policy keeps
 WARM_UP = 0.25  # share of the time after which memory may no longer grow
 GROWTH = 1.10
+SETTLED = 120  # samples, one a second: in a shorter run caches and pools are still filling
 SETTINGS = {"LEYDEN_PACK_AFTER_S": "1", "LEYDEN_RETENTION_S": "5"}
 
 QUESTIONS = (
@@ -177,7 +178,7 @@ def grown(soak: Soak) -> list[str]:
     found: list[str] = []
     for what, values, slack in (("memory", soak.memory_mb, 15.0), ("write-ahead log", soak.log_mb, 70.0)):
         after = values[int(len(values) * WARM_UP) :]
-        if len(after) >= 8:
+        if len(after) >= SETTLED:
             first, last = median(after[: len(after) // 4]), median(after[-len(after) // 4 :])
             if last > first * GROWTH + slack:
                 found.append(f"{what} grew from {first:.0f} to {last:.0f} MB")

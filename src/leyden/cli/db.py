@@ -19,4 +19,11 @@ SUBCOMMANDS = {
 
 @click.command("db", cls=Group, modules=SUBCOMMANDS)
 def command() -> None:
-    """Look after the database: its size, what is kept, its health, its backup."""
+    """Look after the database: its size, what is kept, its health, its backup.
+
+    \b
+    Examples:
+      leyden db stats
+      leyden db prune --older-than 30d --dry-run
+      leyden db backup ./leyden-backup.db
+    """
