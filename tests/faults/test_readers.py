@@ -1,11 +1,12 @@
 """A reader that holds its transaction for as long as it likes (a backup, a forgotten shell) stops nobody.
 
 Promised: writes go on and are seen by everyone else; the reader keeps seeing what it saw; SQLite's log grows meanwhile and is cut back
-once the reader is gone.
+once the reader is gone. Many short readers, one always beginning before another ends, do not let it grow.
 """
 
 import sqlite3
 from pathlib import Path
+from threading import Event, Semaphore, Thread
 
 import psycopg
 
@@ -18,6 +19,7 @@ from store.conftest import make_span
 
 NOW = 1_800_000_000.0
 BATCH = 200
+TEN_MILLISECONDS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) SELECT count(*) FROM n"
 
 
 def store_batch(store: Store, number: int, *, payload: bytes = b'{"sequence_id":0}') -> None:
@@ -91,6 +93,45 @@ def test_the_log_is_cut_back_when_the_reader_has_gone(tmp_path: Path) -> None:
         assert log.stat().st_size <= LOG_BYTES
         assert count(store) == number * BATCH
     finally:
+        store.close()
+
+
+def test_the_log_stays_short_while_somebody_reads_at_every_moment(tmp_path: Path) -> None:
+    path = tmp_path / "leyden.db"
+    store = started(str(path))
+    turns = [Semaphore(0), Semaphore(0)]
+    over = Event()
+
+    def read(mine: int) -> None:
+        reader = sqlite3.connect(path, isolation_level=None)
+        while not over.is_set():
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM span").fetchone()
+            reader.execute(TEN_MILLISECONDS).fetchone()
+            turns[1 - mine].release()
+            turns[mine].acquire()  # the other one reads by now
+            reader.execute("COMMIT")
+        turns[1 - mine].release()
+        reader.close()
+
+    def copy() -> None:
+        while not over.is_set():
+            store.writer.checkpoint()
+
+    threads = [Thread(target=read, args=(mine,)) for mine in (0, 1)] + [Thread(target=copy)]
+    try:
+        for thread in threads:
+            thread.start()
+        longest = 0
+        for number in range(1, 80):
+            store_batch(store, number, payload=b'{"text":"%b"}' % (b"x" * 20_000))
+            longest = max(longest, path.with_name("leyden.db-wal").stat().st_size)
+        assert path.stat().st_size > 4 * LOG_BYTES
+        assert longest < 2 * LOG_BYTES
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
         store.close()
 
 

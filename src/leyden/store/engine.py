@@ -302,17 +302,25 @@ class Database:
         with self.read() as tx:
             tx.driver("SELECT 1")
 
-    def checkpoint(self) -> int:
+    def checkpoint(self, *, patience_s: float | None = None) -> int:
         """Copy SQLite's write-ahead log into the file from another connection; pages the log holds. 0 elsewhere.
 
-        The log starts again from its beginning only when a write finds all of it copied.
+        The log starts again from its beginning only when a write finds all of it copied and nobody reading it. With
+        `patience_s` those who read it are waited for, at most so long; who begins to read meanwhile reads the file. For the
+        writer's thread: whoever wants to write waits too.
         """
         if not self.is_sqlite or self._shared is not None:
             return 0
+        mode = "PASSIVE" if patience_s is None else "RESTART"
         with translated(self.label), self.readers.connect() as connection:
             # A connection that has read nothing yet does not know that there is a log, and would copy none of it.
             connection.exec_driver_sql("PRAGMA schema_version").one()
-            _busy, pages, _copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+            usual = connection.exec_driver_sql("PRAGMA busy_timeout").one()[0]
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={round((patience_s or 0) * 1000)}").one()
+            try:
+                _busy, pages, _copied = connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").one()
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={usual}").one()
             return max(0, pages)
 
     def close(self) -> None:
@@ -390,6 +398,7 @@ def _open_sqlite(path: str, *, busy_timeout_s: float, synchronous: str, readers:
         "sqlite://",
         creator=connect_reader,
         poolclass=QueuePool,
+        pool_use_lifo=True,  # each connection has a cache: few that are used often hold less than many in turn
         pool_size=readers,
         max_overflow=readers,
         **options,

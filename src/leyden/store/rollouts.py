@@ -162,7 +162,8 @@ def add(
     added = tx.hot_count(
         ADD, rollout_id=rollout_id, project=project, status=status, mode=item.mode, input=item.input, config=config_text,
         metadata=item.metadata, resources_id=resources_id, start_time=now, idempotency_key=item.idempotency_key, source=source,
-        queue_pos=queue_position(now), timeout_seconds=config.timeout_seconds if config else None,
+        queue_pos=queue_position(now) if status in QUEUED_ROLLOUT else None,
+        timeout_seconds=config.timeout_seconds if config else None,
         unresponsive_seconds=config.unresponsive_seconds if config else None, deadline=deadline,
         attempts=0 if attempt_id is None else 1, attempt_id=attempt_id,
     )  # fmt: skip

@@ -33,8 +33,11 @@ Listener = Callable[[Collection[Notice]], None]
 
 GROUP_BYTES = 4 * 2**20
 GROUP_CHANGES = 256
-# The write-ahead log may grow to 64 MiB (pages of 8 KiB).
+# The write-ahead log may grow to 64 MiB (pages of 8 KiB). For a log as long as that the writer waits so long for its readers,
+# for one ten times as long ten times so long.
 LOG_PAGES = 8192
+PATIENCE_S = 0.05
+PATIENCE_AT_MOST_S = 1.0
 
 
 class _Waiting(NamedTuple):
@@ -58,6 +61,7 @@ class Writer:
         self.committed = 0
         self.groups = 0
         self._copied = 0
+        self._log_pages = 0
         self._max_pending = max_pending
         self._max_bytes = max_pending_bytes
         self._small: deque[_Waiting] = deque()
@@ -98,13 +102,14 @@ class Writer:
     def checkpoint(self) -> int:
         """Copy SQLite's write-ahead log into the file, off the writer; pages in the log. For a background thread.
 
-        Nothing happens when nothing was committed since. Under steady load some pages are always written meanwhile, so a
-        log past its bound is finished by the writer itself between two groups: few pages are left, and the log starts again.
+        Nothing happens when nothing was committed since. Under steady load some pages are always written meanwhile, and
+        somebody always reads, so a log past its bound is finished by the writer itself between two groups: few pages are
+        left, those who read are waited for, and the log starts again.
         """
         if self.groups == self._copied:
             return 0
         self._copied = self.groups
-        pages = self.database.checkpoint()
+        pages = self._log_pages = self.database.checkpoint()
         if pages > LOG_PAGES:
             future: Future[int] = Future()
             self._accept(_Waiting(None, 0, future, None))
@@ -214,8 +219,9 @@ class Writer:
                 log.exception("a listener failed")
 
     def _checkpoint(self, asked: list[_Waiting]) -> None:
+        patience_s = min(PATIENCE_AT_MOST_S, PATIENCE_S * self._log_pages / LOG_PAGES)
         try:
-            left, error = self.database.checkpoint(), None
+            left, error = self.database.checkpoint(patience_s=patience_s), None
         except LeydenError as failure:
             left, error = 0, failure
         self._answer(asked, [(left, error)] * len(asked))
