@@ -56,7 +56,8 @@ class Connection(asyncio.Protocol):
         assert self._need is not None
         if len(self._received) < self._need:
             return
-        body = bytes(self._received[self._start : self._need])
+        with memoryview(self._received) as received:
+            body = bytes(received[self._start : self._need])
         self._received.clear()
         self._need = None
         if self._answer and not self._answer.done():

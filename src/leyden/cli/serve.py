@@ -24,6 +24,7 @@ from leyden.errors import BadInput, LeydenError
 from leyden.server.app import create_app
 from leyden.server.auth import check_bind
 from leyden.server.context import Context
+from leyden.server.memory import share_arenas
 from leyden.settings import Settings
 
 # How long running requests may take to finish after a signal.
@@ -34,6 +35,7 @@ _BACKLOG = 2048
 def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     """Serve until a signal. Raises LeydenError when the port is taken, a key is missing or the database does not open."""
     _log(settings.log_level)
+    share_arenas()
     _ = settings.roles_here
     check_bind(settings)
     listening = bind(settings.host, settings.port)

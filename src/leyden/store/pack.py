@@ -285,7 +285,7 @@ def _entries_before(tx: Tx, work: _Work) -> list[Entry] | None:
     except StoreError:
         work.onto, work.part = None, work.part + 1
         return []
-    return None if part is None else list(part.directory.entries(part.raw))
+    return None if part is None else part.entries()
 
 
 def _entry(row: _Row, payload: bytes, encoding: str) -> Entry:

@@ -5,7 +5,7 @@ which may move a payload between two statements of a read. Parts unpacked lately
 """
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -52,26 +52,20 @@ class PackRow(NamedTuple):
 
 
 class Part:
-    """An unpacked part."""
+    """An unpacked part: payload and encoding of each of its spans, by row id, in the order of the pack."""
 
-    def __init__(self, row: PackRow, directory: frames.Directory, raw: bytes) -> None:
-        self.directory, self.raw = directory, raw
-        self._places = {id_: n for n, id_ in enumerate(directory.span_rows)}
-        self.size = len(raw) + 300 * row.spans
+    def __init__(self, directory: frames.Directory, raw: bytes) -> None:
+        self._held = {entry.span_row: (entry.payload, entry.encoding) for entry in directory.entries(raw)}
+        self.size = len(raw) + 300 * len(self._held)
 
     def pick(self, ids: Iterable[int]) -> dict[int, tuple[bytes, str]]:
         """Payload and encoding of those of the spans that it holds."""
-        places, offsets, encodings, raw = (
-            self._places,
-            self.directory.offsets,
-            self.directory.encodings,
-            self.raw,
-        )
-        return {
-            id_: (raw[offsets[n] : offsets[n + 1]], encodings[n])
-            for id_ in ids
-            if (n := places.get(id_)) is not None
-        }
+        held = self._held
+        return {id_: held[id_] for id_ in ids if id_ in held}
+
+    def entries(self) -> list[frames.Entry]:
+        """All of them as they were packed."""
+        return [frames.Entry(id_, encoding, payload) for id_, (payload, encoding) in self._held.items()]
 
 
 class _Lately:
@@ -158,7 +152,7 @@ def unpacked(tx: Tx, row: PackRow) -> Part | None:
     frame = _frame(tx, row)
     if frame is None:
         return None
-    part = Part(row, directory, frames.unpack(frame, directory, label=row.label))
+    part = Part(directory, frames.unpack(frame, directory, label=row.label))
     _lately.keep(row.directory, part)
     return part
 
@@ -177,9 +171,9 @@ def _frame(tx: Tx, row: PackRow) -> bytes | None:
 
 def _add_packed(tx: Tx, missing: Sequence[tuple[int, str]], found: dict[int, tuple[bytes, str]]) -> bool:
     """Add what the packs hold of the missing; whether a pack was replaced meanwhile and it is worth another look."""
-    wanted: dict[str, list[int]] = {}
+    wanted: defaultdict[str, list[int]] = defaultdict(list)
     for id_, rollout_id in missing:
-        wanted.setdefault(rollout_id, []).append(id_)
+        wanted[rollout_id].append(id_)
     again = False
     for row in packs_of(tx, list(wanted)):
         ids = wanted[row.rollout_id]

@@ -25,7 +25,7 @@ def _where(of_attempt: bool) -> sa.ColumnElement[bool]:
 
 
 def _page(of_attempt: bool) -> Statement:
-    columns = (s.c.id, s.c.rollout_id, s.c.attempt_id, s.c.sequence_id)
+    columns = (s.c.id, s.c.attempt_id, s.c.sequence_id)
     return Statement(
         lambda _: (
             sa.select(*columns)
@@ -54,7 +54,7 @@ def is_common(attempt_id: str | None, paging: Paging, *, has_conditions: bool) -
 def in_sequence(
     tx: Tx, rollout_id: str, attempt_id: str | None, paging: Paging, *, project: str
 ) -> tuple[list[Any], int]:
-    """(id, rollout, attempt, sequence) of the page's spans, and how many there are in all. `paging` is known to be right."""
+    """(id, attempt, sequence) of the page's spans, and how many there are in all. `paging` is known to be right."""
     of_attempt = attempt_id is not None
     which: dict[str, Any] = {"rollout": rollout_id, "project_name": project}
     if of_attempt:

@@ -286,14 +286,9 @@ SORTABLE: dict[str, sa.ColumnElement[Any]] = {
 }
 
 
-class PayloadRow(NamedTuple):
-    """A stored payload with the ids that the store gave its span."""
-
-    payload: bytes
-    encoding: str
-    rollout_id: str
-    attempt_id: str
-    sequence_id: int
+# A stored payload, its encoding, and the ids that the store gave its span: rollout, attempt, sequence.
+# A plain tuple, because thousands are made to answer one request: see `payload.StoredSpan`.
+PayloadRow = tuple[bytes, str, str, str, int]
 
 
 def query_payloads(
@@ -301,17 +296,18 @@ def query_payloads(
 ) -> tuple[list[PayloadRow], int]:
     """A page of spans as they came, and how many match."""
     rows, total = _page(tx, which, paging, project=project)
-    found = payloads.by_id(tx, [(row[0], row[1]) for row in rows])
-    return [PayloadRow(*found[row[0]], *row[1:]) for row in rows if row[0] in found], total
+    found = payloads.by_id(tx, [(row[0], which.rollout_id) for row in rows])
+    known = which.rollout_id
+    return [
+        (*found[id_], known, attempt_id, sequence_id) for id_, attempt_id, sequence_id in rows if id_ in found
+    ], total
 
 
 def _page(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tuple[Sequence[Any], int]:
     check_paging(paging, list(SORTABLE))
     if span_pages.is_common(which.attempt_id, paging, has_conditions=bool(which.exact or which.contains)):
         return span_pages.in_sequence(tx, which.rollout_id, which.attempt_id, paging, project=project)
-    select = sa.select(s.c.id, s.c.rollout_id, s.c.attempt_id, s.c.sequence_id).where(
-        which.condition(project)
-    )
+    select = sa.select(s.c.id, s.c.attempt_id, s.c.sequence_id).where(which.condition(project))
     return paged(tx, select, paging, SORTABLE, otherwise=[s.c.sequence_id, s.c.id])
 
 
