@@ -19,7 +19,9 @@ from store.conftest import make_span
 
 NOW = 1_800_000_000.0
 BATCH = 200
-TEN_MILLISECONDS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) SELECT count(*) FROM n"
+TEN_MILLISECONDS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) SELECT count(*) FROM n"
+)
 
 
 def store_batch(store: Store, number: int, *, payload: bytes = b'{"sequence_id":0}') -> None:

@@ -186,7 +186,9 @@ def test_an_unknown_path_and_a_wrong_method_are_plain_errors(http: Any) -> None:
 
 
 @pytest.mark.parametrize("start_time", [1e13, 1e300])
-def test_a_rollout_that_says_it_began_in_a_far_age_leaves_the_queue_as_it_is(http: Any, start_time: float) -> None:
+def test_a_rollout_that_says_it_began_in_a_far_age_leaves_the_queue_as_it_is(
+    http: Any, start_time: float
+) -> None:
     odd = {"rollout_id": "ro-odd", "attempt_id": "at-odd", "start_time": start_time}
     assert http.post("/api/rollouts", json=odd).status_code == 201
     first = enqueue(http, input="a task")["rollout_id"]

@@ -210,10 +210,10 @@ def leave_in_both_places(store: Store, rollout_id: str) -> None:
     """What a kill between the writing of a pack and the deletion of the last rows leaves."""
     with store.database.read() as tx:
         rows = [
-            (id_, entry.encoding, entry.payload)
+            (entry.span_row, entry.encoding, entry.payload)
             for row in payloads.packs_of(tx, [rollout_id])
             if (part := payloads.unpacked(tx, row))
-            for id_, entry in zip(row.holds().span_rows, part.directory.entries(part.raw), strict=True)
+            for entry in part.entries()
         ][:5]
     if rows:
         mark = sa.update(tables.rollout).where(tables.rollout.c.rollout_id == rollout_id).values(unpacked=1)

@@ -286,9 +286,14 @@ SORTABLE: dict[str, sa.ColumnElement[Any]] = {
 }
 
 
-# A stored payload, its encoding, and the ids that the store gave its span: rollout, attempt, sequence.
-# A plain tuple, because thousands are made to answer one request: see `payload.StoredSpan`.
-PayloadRow = tuple[bytes, str, str, str, int]
+class PayloadRow(NamedTuple):
+    """A stored payload with the ids that the store gave its span."""
+
+    payload: bytes
+    encoding: str
+    rollout_id: str
+    attempt_id: str
+    sequence_id: int
 
 
 def query_payloads(
@@ -297,10 +302,13 @@ def query_payloads(
     """A page of spans as they came, and how many match."""
     rows, total = _page(tx, which, paging, project=project)
     found = payloads.by_id(tx, [(row[0], which.rollout_id) for row in rows])
-    known = which.rollout_id
-    return [
-        (*found[id_], known, attempt_id, sequence_id) for id_, attempt_id, sequence_id in rows if id_ in found
-    ], total
+    made = PayloadRow._make  # thousands for one answer: the class itself takes its fields by name
+    page = [
+        made((*found[id_], which.rollout_id, attempt_id, sequence_id))
+        for id_, attempt_id, sequence_id in rows
+        if id_ in found
+    ]
+    return page, total
 
 
 def _page(tx: Tx, which: SpanFilter, paging: Paging, *, project: str) -> tuple[Sequence[Any], int]:
