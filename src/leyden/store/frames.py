@@ -9,7 +9,7 @@ finds it. The directory is a zstd frame too, of: version, count, encodings, dige
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -41,14 +41,6 @@ class Directory(NamedTuple):
     encodings: list[str]
     offsets: list[int]
     digest: bytes
-
-    def entries(self, raw: bytes) -> Iterable[Entry]:
-        """The payloads cut out of the unpacked frame, in order."""
-        cuts = pairwise(self.offsets)
-        return (
-            Entry(row, name, raw[start:end])
-            for row, name, (start, end) in zip(self.span_rows, self.encodings, cuts, strict=True)
-        )
 
 
 class Packed(NamedTuple):

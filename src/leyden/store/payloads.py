@@ -7,6 +7,7 @@ which may move a payload between two statements of a read. Parts unpacked lately
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -55,7 +56,8 @@ class Part:
     """An unpacked part: payload and encoding of each of its spans, by row id, in the order of the pack."""
 
     def __init__(self, directory: frames.Directory, raw: bytes) -> None:
-        self._held = {entry.span_row: (entry.payload, entry.encoding) for entry in directory.entries(raw)}
+        cuts = zip(directory.span_rows, pairwise(directory.offsets), directory.encodings, strict=True)
+        self._held = {id_: (raw[start:end], encoding) for id_, (start, end), encoding in cuts}
         self.size = len(raw) + 300 * len(self._held)
 
     def pick(self, ids: Iterable[int]) -> dict[int, tuple[bytes, str]]:
