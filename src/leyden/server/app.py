@@ -20,7 +20,7 @@ from leyden.server import openapi
 from leyden.server.auth import Guard
 from leyden.server.context import Context
 from leyden.server.hot import ATTEMPT, answer, match
-from leyden.server.http import (
+from leyden.asgi import (
     Receive,
     Reply,
     Scope,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from leyden.errors import LeydenError
 from leyden.server.context import Context
-from leyden.server.http import Receive, Reply, Scope, error_reply, read_body, unexpected_reply
+from leyden.asgi import Receive, Reply, Scope, error_reply, read_body, unexpected_reply
 
 
 class Call(NamedTuple):

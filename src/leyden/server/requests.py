@@ -7,7 +7,7 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel
 
 from leyden.server.context import Context
-from leyden.server.http import decode_model, read_body
+from leyden.asgi import decode_model, read_body
 
 M = TypeVar("M", bound=BaseModel)
 

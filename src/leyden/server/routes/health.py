@@ -8,7 +8,7 @@ import leyden
 from leyden.errors import StoreBusy
 from leyden.ingest import native
 from leyden.server.hot import Call, Routes
-from leyden.server.http import Reply
+from leyden.asgi import Reply
 from leyden.server.requests import Json, context_of, project_of
 from leyden.store import resources, rollouts, workers
 

@@ -10,7 +10,7 @@ from leyden.ingest import otlp, otlp_answers, otlp_json
 from leyden.ingest.filing import Limits
 from leyden.ingest.record import Decoded, Rejected
 from leyden.server.hot import Call, Routes, takes
-from leyden.server.http import Reply, header
+from leyden.asgi import Reply, header
 from leyden.store import spans
 
 PROTOBUF = b"application/x-protobuf"

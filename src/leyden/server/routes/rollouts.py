@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from leyden.errors import BadFormat, BadInput
 from leyden.server import wire
 from leyden.server.hot import ATTEMPT, Call, Routes, takes
-from leyden.server.http import Reply, check_id, decode, json_reply
+from leyden.asgi import Reply, check_id, decode, json_reply
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import attempts, deletion, queue, rollouts
 from leyden.store.query import Paging
