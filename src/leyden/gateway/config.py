@@ -39,7 +39,7 @@ class _Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_other_keys(cls, data: Any) -> Any:
-        given: dict[Any, Any] = cast(dict[Any, Any], data) if isinstance(data, dict) else {}
+        given: dict[Any, Any] = cast(dict[Any, Any], data) if isinstance(data, dict) else dict[str, Any]()
         unknown = [str(key) for key in given if key not in cls.model_fields]
         if unknown:
             context = {"key": unknown[0], "known": ", ".join(cls.model_fields)}
@@ -91,10 +91,13 @@ class Upstream(_Part):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_its_kind(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("kind") not in TRAITS:
+        written: dict[str, Any] = cast(dict[str, Any], data if isinstance(data, dict) else {})
+        kind = written.get("kind")
+        if not isinstance(kind, str) or kind not in TRAITS:
             return cast(Any, data)
-        given = {key: value for key, value in cast(dict[str, Any], data).items() if value not in (None, "")}
-        kind, trait = cast(Kind, given["kind"]), TRAITS[given["kind"]]
+        # What is left empty, as "${NAME:-}" may be, is as good as not written.
+        given = {key: value for key, value in written.items() if value not in (None, "")}
+        trait = TRAITS[kind]
         family: Any = given.get("family", trait.family)
         defaults = {
             "base_url": trait.base_url or "",
@@ -181,8 +184,8 @@ class Record(_Part):
 class Retry(_Part):
     """How a failed call is asked again, always before the client saw a byte.
 
-    tries: at each target. base_s and max_s: the pause before a second try and the longest one; it doubles, and a random half of it
-    is waited. budget_s: no new try begins later than this after the first; a longer Retry-After moves on to the next target.
+    tries: at each target. base_s and max_s: the pause before a second try and the longest one; it doubles, and
+    between half and all of it is waited. budget_s: no new try begins later than this after the first; a longer Retry-After moves on to the next target.
     """
 
     tries: Annotated[int, Field(ge=1, le=20)] = 3

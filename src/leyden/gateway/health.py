@@ -77,9 +77,8 @@ class Health:
         record.in_a_row += 1
         record.failures += 1
         record.calls += 1
-        if self._is_too_much(record) and _standing(record, now) != "ejected":
-            self._eject(record, now)
-        elif record.probing_until > now:
+        was_probe = record.probing_until > now
+        if was_probe or (self._is_too_much(record) and _standing(record, now) != "ejected"):
             self._eject(record, now)
 
     def rest(self, upstream: str, seconds: float, *, now: float) -> None:
