@@ -83,6 +83,55 @@ class Answer:
         return failure
 
 
+async def first_piece(response: aiohttp.ClientResponse) -> bytes:
+    """What comes first of a body; b"" when it is empty. Raises what aiohttp raises for a broken one."""
+    content = response.content
+    if content.total_bytes or content.is_eof():
+        return await content.readany()
+    lifeline = _Lifeline(response)
+    try:
+        return await content.readany()
+    finally:
+        lifeline.release()
+
+
+class _Lifeline:
+    """Ends a read when its connection is gone. aiohttp does so itself but for chunked bodies that stop being chunked: without this, such
+    a read would wait for its time-out, minutes later."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        connection = response.connection
+        protocol = connection.protocol if connection is not None else None
+        self._content = response.content
+        self._closed = protocol.closed if protocol is not None else None
+        if self._closed is not None:
+            self._closed.add_done_callback(self._gone)
+        elif not self._content.is_eof():
+            self._break()
+
+    def release(self) -> None:
+        """The connection may go: nobody reads any more."""
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._gone)
+            # One callback that looks at the error stays with the connection, or asyncio would log that nobody did.
+            self._closed.remove_done_callback(_looked_at)
+            self._closed.add_done_callback(_looked_at)
+
+    def _gone(self, closed: asyncio.Future[None]) -> None:
+        _looked_at(closed)
+        if not self._content.is_eof():
+            self._break()
+
+    def _break(self) -> None:
+        if self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError("the connection is gone"))
+
+
+def _looked_at(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
+
+
 class _Watch:
     """Reads with two limits, between pieces and for the whole, by one timer that is set anew only when it fires."""
 
@@ -90,7 +139,7 @@ class _Watch:
         self, response: aiohttp.ClientResponse, name: str, timeouts: Timeouts, *, ends_at: float
     ) -> None:
         self._response, self._name, self._timeouts, self._ends_at = response, name, timeouts, ends_at
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._lifeline = asyncio.get_running_loop(), _Lifeline(response)
         # None while the client takes its time with the last piece: that is no silence of the upstream.
         self._waiting_since: float | None = None
         self._expired: UpstreamTimeout | None = None
@@ -111,6 +160,7 @@ class _Watch:
     def stop(self) -> None:
         """No more looking."""
         self._timer.cancel()
+        self._lifeline.release()
 
     def _look(self) -> None:
         now = self._loop.time()

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from leyden.errors import BadInput, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from leyden.gateway.answer import Answer
+from leyden.gateway.answer import Answer, first_piece
 from leyden.gateway.config import Upstream
 from leyden.gateway.endpoint import Endpoint
 from leyden.gateway.routing import Target
@@ -83,7 +83,7 @@ class _Line:
         try:
             async with asyncio.timeout(limit_s):
                 response = await self._send(loop, target, outgoing)
-                first = await response.content.readany()
+                first = await first_piece(response)
         except BaseException as error:
             if response is not None:
                 response.close()
