@@ -32,7 +32,7 @@ class ChatStream:
         self._created = created
         self._with_usage = with_usage
         self._id = completion_id("")
-        self._calls: dict[Any, _Call] = {}  # by the index of the open block
+        self._calls: dict[str, _Call] = {}  # by the index of the open block
         self._made = 0
         self._usage: dict[str, Any] = {}
         self._has_finished = False  # the finish reason was said
@@ -59,15 +59,16 @@ class ChatStream:
                 yield from self._event(event)
 
     def _event(self, event: dict[str, Any]) -> Iterator[bytes]:
+        index = str(event.get("index"))
         match event.get("type"):
             case "message_start":
                 yield self._start(object_or_empty(event.get("message")))
             case "content_block_start":
-                yield from self._open(event.get("index"), object_or_empty(event.get("content_block")))
+                yield from self._open(index, object_or_empty(event.get("content_block")))
             case "content_block_delta":
-                yield from self._delta(event.get("index"), object_or_empty(event.get("delta")))
+                yield from self._delta(index, object_or_empty(event.get("delta")))
             case "content_block_stop":
-                yield from self._close(event.get("index"))
+                yield from self._close(index)
             case "message_delta":
                 yield from self._message_delta(event)
             case "message_stop":
@@ -83,7 +84,7 @@ class ChatStream:
         self._usage = merged_usage(self._usage, message.get("usage"))
         return self._chunk({"role": "assistant", "content": ""})
 
-    def _open(self, index: Any, block: dict[str, Any]) -> Iterator[bytes]:
+    def _open(self, index: str, block: dict[str, Any]) -> Iterator[bytes]:
         match block.get("type"):
             case "text":
                 yield from self._say("content", block.get("text"))
@@ -99,16 +100,16 @@ class ChatStream:
             case _:
                 return
 
-    def _delta(self, index: Any, delta: dict[str, Any]) -> Iterator[bytes]:
+    def _delta(self, index: str, delta: dict[str, Any]) -> Iterator[bytes]:
         match delta.get("type"):
             case "text_delta":
                 yield from self._say("content", delta.get("text"))
             case "thinking_delta":
                 yield from self._say("reasoning_content", delta.get("thinking"))
             case "input_json_delta":
-                call = self._calls.get(index)
-                if call is not None and delta.get("partial_json"):
-                    yield self._arguments(call, delta["partial_json"])
+                call, piece = self._calls.get(index), delta.get("partial_json")
+                if call is not None and isinstance(piece, str) and piece:
+                    yield self._arguments(call, piece)
             case _:
                 return
 
@@ -116,13 +117,13 @@ class ChatStream:
         if isinstance(said, str) and said:
             yield self._chunk({field: said})
 
-    def _close(self, index: Any) -> Iterator[bytes]:
+    def _close(self, index: str) -> Iterator[bytes]:
         call = self._calls.pop(index, None)
         if call is not None and not call.has_arguments:
             # A call without arguments streams none at all; chat clients want JSON even then.
             yield self._arguments(call, plain_json(call.input))
 
-    def _arguments(self, call: _Call, piece: Any) -> bytes:
+    def _arguments(self, call: _Call, piece: str) -> bytes:
         call.has_arguments = True
         return self._call({"index": call.n, "function": {"arguments": piece}})
 

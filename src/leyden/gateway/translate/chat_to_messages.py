@@ -110,9 +110,10 @@ def _metadata(user: Any) -> dict[str, Any] | None:
 def _effort(value: Any) -> str | None:
     if value in (None, "none"):
         return None
-    if value not in _EFFORTS:
+    effort = _EFFORTS.get(str(value))
+    if effort is None:
         raise refusal("reasoning_effort", f"{value!r} is no effort that Anthropic knows")
-    return _EFFORTS[value]
+    return effort
 
 
 def _format(wanted: Any) -> dict[str, Any] | None:

@@ -45,7 +45,7 @@ class MessagesStream:
         self._index = -1
         self._open: _Block | None = None
         self._queue: list[_Block] = []
-        self._calls: dict[Any, _Block] = {}  # by the upstream's index: the call that it means now
+        self._calls: dict[int, _Block] = {}  # by the upstream's index: the call that it means now
         self._made = 0
         self._refused = False
         self._choice: dict[str, Any] = {}  # the one with the finish reason
