@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from leyden.asgi import Receive, Reply, Scope, Send, read_body, send_reply
-from leyden.errors import BadFormat, LeydenError, StoreBusy
+from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy
 from leyden.gateway.call import Call, Exchange, Family, Identity
 from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
@@ -215,10 +215,14 @@ class Gateway:
         return served
 
     def _alias(self, model: str) -> Model | None:
-        return self.config.models.get(model)
+        router = self.upstreams.router
+        try:
+            return router.model(router.alias(model)[0])
+        except NotFound:
+            return None
 
     def _settled(self, call: Call, target: Target, served: Served | None) -> Settled:
-        alias = self.config.models[target.alias]
+        alias = self.upstreams.router.model(target.alias)
         mode = call.identity.mode
         gateway = self.config.gateway
         forced = {
