@@ -14,14 +14,6 @@ from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 import leyden
-from leyden.errors import BadInput, LeydenError, NotFound
-from leyden.gateway import doors
-from leyden.ingest import native
-from leyden.server import openapi
-from leyden.server.auth import Guard
-from leyden.server.context import Context
-from leyden.server.gateway import missing_extra, open_gateway
-from leyden.server.hot import ATTEMPT, answer, match
 from leyden.asgi import (
     Receive,
     Reply,
@@ -32,6 +24,14 @@ from leyden.asgi import (
     send_reply,
     unexpected_reply,
 )
+from leyden.errors import BadInput, LeydenError, NotFound
+from leyden.gateway import doors
+from leyden.ingest import native
+from leyden.server import openapi
+from leyden.server.auth import Guard
+from leyden.server.context import Context
+from leyden.server.gateway import missing_extra, open_gateway
+from leyden.server.hot import ATTEMPT, answer, match
 from leyden.server.jobs import Jobs
 from leyden.server.metrics import Meter, WriterState
 from leyden.server.roles import Roles
