@@ -50,7 +50,9 @@ class Call:
     began_ns: int
     key_id: str | None = None
     client_key: bytes | None = None  # a provider's key that the client sent itself; never stored
-    changed: dict[str, Any] = field(default_factory=dict[str, Any])  # what we set differently from what was asked
+    changed: dict[str, Any] = field(
+        default_factory=dict[str, Any]
+    )  # what we set differently from what was asked
 
 
 @dataclass(slots=True)
@@ -76,4 +78,6 @@ class Exchange:
     ended_ns: int
     error: str | None = None
     policy_version: str | None = None
-    resources: dict[str, str] = field(default_factory=dict[str, str])  # deployment, resources_id, version that served it
+    resources: dict[str, str] = field(
+        default_factory=dict[str, str]
+    )  # deployment, resources_id, version that served it

@@ -168,6 +168,12 @@ class _Day(NamedTuple):
     starts_s: tuple[float, ...]
     steps: tuple[_Steps, ...]
 
+    @property
+    def only(self) -> Rates | None:
+        """The rates, when they are the same for every call of the day."""
+        found = [rates for steps in self.steps for _, rates in steps]
+        return found[0] if len(found) == 1 else None
+
 
 def price(
     usage: Usage,
@@ -193,6 +199,25 @@ def price(
         rates, source = _at(day, at_s % DAY_S, usage.all_input), _source()
     usd = cost(usage, rates)
     return None if usd is None else Priced(usd, source, rates)
+
+
+def flat_rates(
+    provider: str | None, model: str, *, day: int, overrides: Overrides = NO_OVERRIDES
+) -> tuple[float, float, float, float] | None:
+    """USD per token sent, read from a cache, written to one and generated, when that is all there is to the price; else None.
+
+    day: since 1970. None for a price with steps, hours, a fee per call, or reasoning priced apart, and for one that is unknown.
+    """
+    rates = overrides.find(provider, model)
+    if rates is None:
+        found = _on_day(provider, model, None, day)
+        rates = found.only if found is not None else None
+    if rates is None or rates.call:
+        return None
+    sent, read, written, got = rates.input, rates.cache_read, rates.cache_write, rates.output
+    if sent is None or read is None or written is None or got is None or rates.reasoning != got:
+        return None
+    return sent / 1e6, read / 1e6, written / 1e6, got / 1e6
 
 
 def _at(day: _Day, second: float, sent: int) -> Rates:
