@@ -18,13 +18,10 @@ from leyden.gateway.reading import Said
 from leyden.gateway.wires import wire_of
 from leyden.ingest import agl_json
 from leyden.ingest.prices import Priced
-from leyden.ingest.record import SpanRecord
+from leyden.ingest.record import GATEWAY, SpanRecord
 from leyden.ingest.shapes import is_object
 from leyden.ingest.usage import Usage
 from leyden.sdk import semconv
-
-SOURCE = "gateway"
-"""`source` of the rollouts that the gateway begins."""
 
 PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -73,7 +70,11 @@ def recorded(
     model = said.model or exchange.upstream_model or call.model
     priced = None
     if said.usage is not None:
-        priced = price(said.usage, price_provider, model, exchange.ended_ns / 1e9, said.service_tier)
+        at_s = exchange.ended_ns / 1e9
+        # An upstream may call its model what no list knows; what it was asked for is the next best name.
+        names = dict.fromkeys((model, exchange.upstream_model or model))
+        found = (price(said.usage, price_provider, name, at_s, said.service_tier) for name in names)
+        priced = next((one for one in found if one is not None), None)
     attributes: dict[str, Any] = {
         semconv.OPERATION: operation,
         semconv.PROVIDER: provider,
@@ -92,7 +93,7 @@ def recorded(
     if failure is not None:
         attributes[semconv.ERROR_TYPE] = failure[0]
     span = _span(exchange, f"{operation} {call.model}".strip(), attributes, failure)
-    record = agl_json.record(orjson.dumps(span), span)._replace(source=SOURCE)
+    record = agl_json.record(orjson.dumps(span), span)._replace(source=GATEWAY)
     return Recorded(
         record, said.usage, None if priced is None else priced.usd, operation, provider, model, said
     )
