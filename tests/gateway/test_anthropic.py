@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.streams import assembled, assert_same_however_cut, sse
@@ -148,6 +148,7 @@ def test_a_stream_becomes_the_message_of_the_same_call_without_stream(name: str)
     assert_same_however_cut("messages", stream, [3, 50, 51])
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(PAIRS)), st.lists(st.integers(0, 5000), max_size=20))
 def test_a_stream_reads_the_same_wherever_it_is_cut(name: str, places: list[int]) -> None:
     assert_same_however_cut("messages", PAIRS[name][0], places)

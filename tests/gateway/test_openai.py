@@ -1,11 +1,12 @@
 """OpenAI's chat completions, completions and embeddings."""
 
 import base64
+import copy
 import hashlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.streams import assembled, assert_same_however_cut, sse
@@ -188,6 +189,7 @@ def test_a_chat_stream_becomes_the_body_of_the_same_call_without_stream(name: st
     assert_same_however_cut("chat", stream, [3, 50, 51])
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(PAIRS)), st.lists(st.integers(0, 5000), max_size=20))
 def test_a_chat_stream_reads_the_same_wherever_it_is_cut(name: str, places: list[int]) -> None:
     assert_same_however_cut("chat", PAIRS[name][0], places)
@@ -247,11 +249,9 @@ def test_half_a_character_in_a_stream_becomes_a_replacement_character() -> None:
 def test_a_body_read_early_does_not_change_when_more_arrives() -> None:
     assembler = assembled("chat", sse(chunk({"content": "a", "tool_calls": [CALL]})))
     early = assembler.body()
-    assembler.feed(sse(chunk({"content": "b"}), chunk(finish="stop")))
-    assert (
-        early["choices"][0]["message"]["content"] == "a" or early["choices"][0]["message"]["content"] is None
-    )
-    assert early["choices"][0]["finish_reason"] is None
+    kept = copy.deepcopy(early)
+    assembler.feed(sse(chunk({"content": "b", "tool_calls": [CALL]}), chunk(finish="stop")))
+    assert early == kept
 
 
 COMPLETION_STREAM = sse(
@@ -292,6 +292,7 @@ def test_a_completion_stream_becomes_the_body_of_the_same_call_without_stream() 
     }
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2000), max_size=20))
 def test_a_completion_stream_reads_the_same_wherever_it_is_cut(places: list[int]) -> None:
     assert_same_however_cut("completions", COMPLETION_STREAM, places)
@@ -514,7 +515,7 @@ def test_a_request_names_its_session(body: dict[str, Any], expected: str | None)
     assert chat.asked(body).session == expected
 
 
-def test_a_tokens_count_of_a_long_stream_stays_linear_in_its_text() -> None:
+def test_a_stream_of_ten_thousand_words_keeps_every_one() -> None:
     piece = sse(*[chunk({"content": "word "}) for _ in range(500)])
     assembler = assembled("chat", *[piece] * 20)
     assert assembler.body()["choices"][0]["message"]["content"] == "word " * 10_000

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.streams import assembled, assert_same_however_cut, sse
@@ -145,6 +145,7 @@ def test_deltas_whose_item_was_never_announced_are_kept() -> None:
     assert assembled("responses", sse(*events, named=True)).body() == {"output": [{"content": content}]}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20_000), max_size=20), st.integers(0, len(BEFORE)), st.booleans())
 def test_a_stream_reads_the_same_wherever_it_is_cut(places: list[int], events: int, is_whole: bool) -> None:
     stream = sse(*BEFORE[:events], *([COMPLETED] if is_whole else []), named=True)

@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.streams import JSON, assembled, odd_json, sse
@@ -20,6 +20,7 @@ WORDS = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(WORDS), odd_json(WORDS), max_size=8) | JSON)
 def test_no_json_makes_any_reader_raise(value: Any) -> None:
     for wire in WIRES.values():
@@ -28,6 +29,7 @@ def test_no_json_makes_any_reader_raise(value: Any) -> None:
         wire.said(value)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(WORDS), st.dictionaries(st.sampled_from(WORDS), odd_json(WORDS), max_size=6))
 def test_no_content_block_makes_any_reader_raise(kind: str, fields: dict[str, Any]) -> None:
     block = {**fields, "type": kind}
@@ -50,6 +52,7 @@ def test_no_content_block_makes_any_reader_raise(kind: str, fields: dict[str, An
             )
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(WORDS), odd_json(WORDS), max_size=8), max_size=5))
 def test_no_stream_makes_any_assembler_raise(events: list[Any]) -> None:
     stream = sse(*[{"type": "message_start"} | event for event in events])

@@ -155,7 +155,10 @@ def lean(value: Any, depth: int = 0) -> Any:
     What nests deeper than 40 levels is left out.
     """
     if isinstance(value, str):
-        return _uri_part(value, "file") if _is_long_data_uri(value) else value
+        is_long_uri = (
+            len(value) > MAX_INLINE_CHARS and value.startswith("data:") and ";base64," in value[:200]
+        )
+        return _uri_part(value, "file") if is_long_uri else value
     if depth > _MAX_DEPTH:
         return None
     if is_list(value):
@@ -300,10 +303,6 @@ def _input_file(block: Mapping[str, Any]) -> Part:
 
 def _file(source: Mapping[str, Any], modality: str) -> Part:
     return {"type": "file", "modality": modality, "file_id": text_of(source.get("file_id"))}
-
-
-def _is_long_data_uri(text: str) -> bool:
-    return len(text) > MAX_INLINE_CHARS and text.startswith("data:") and ";base64," in text[:200]
 
 
 def _uri_part(uri: str, modality: str) -> Part:
