@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from leyden.server.events import Watchers
+from leyden.server.price_lists import PriceLists
 from leyden.settings import Settings
 from leyden.store.listening import Listener
 from leyden.store.notices import EVERYTHING, Notice
@@ -97,7 +98,11 @@ class Context:
     started: float
     bell: Bell = field(default_factory=Bell)
     watchers: Watchers = field(default_factory=Watchers)
+    prices: PriceLists = field(init=False)
     draining: bool = False  # shutting down: long-polls and streams of events end at once
+
+    def __post_init__(self) -> None:
+        self.prices = PriceLists(self.store)
 
     def listen(self) -> Listener:
         """Start to hear what other replicas commit; close it at the end."""
