@@ -168,7 +168,6 @@ class Limits:
         if key is None:
             return Lease(None, [], tokens=0, usd=0.0)
         _check_rights(call, key, now)
-        limits = key.limits
         guessed = guess(call)
         accounts = accounts_of(call, key, now)
         usd = (self._price(call, guessed) or 0.0) if accounts else 0.0

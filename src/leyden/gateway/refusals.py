@@ -11,6 +11,7 @@ import orjson
 
 from leyden.errors import LeydenError, RateLimited
 from leyden.gateway.call import Family
+from leyden.ingest.text import scrubbed
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -45,7 +46,7 @@ _PARAMS = {"model_not_allowed": "model"}
 
 def refusal(error: LeydenError, family: Family) -> tuple[int, Headers, bytes]:
     """Status, headers and body of the answer to a call that is turned away."""
-    text = f"{error.message}. {_sentence(error.hint)}" if error.hint else error.message
+    text = scrubbed(_sentences(error.message, error.hint) if error.hint else error.message)
     if family == "anthropic":
         body: dict[str, Any] = {
             "type": "error",
@@ -66,8 +67,8 @@ def _type(types: dict[int, str], status: int) -> str:
     return types.get(status) or types[500 if status >= 500 else 400]
 
 
-def _sentence(hint: str) -> str:
-    return hint if hint.endswith((".", "!", "?")) else f"{hint}."
+def _sentences(message: str, hint: str) -> str:
+    return f"{message.rstrip('.')}. {hint.rstrip('.')}."
 
 
 def _again(error: LeydenError) -> Headers:
