@@ -6,7 +6,10 @@
     │   └── TooLarge                a body, span or nesting over its limit                  413
     ├── NotFound                    an id nobody knows                                      404
     ├── Forbidden                   no key, a wrong key, or a key without the scope         401, 403
-    │   └── Unauthorized                                                                    401
+    │   ├── Unauthorized                                                                    401
+    │   └── ModelNotAllowed         a model that the key may not call                       403
+    ├── RateLimited                 a key's calls, tokens or concurrency are used up        429
+    ├── BudgetSpent                 a key's money for the day or the rollout is spent       402
     ├── InvalidTransition           a state change the transition table refuses             409
     ├── StoreError                  the database refused or failed                          500
     │   ├── StoreBusy               locked past its timeout, or the write queue is full     503
@@ -82,6 +85,33 @@ class Unauthorized(Forbidden):
 
     code = "unauthorized"
     status = 401
+
+
+class ModelNotAllowed(Forbidden):
+    """A model that is not among those that the key may call."""
+
+    code = "model_not_allowed"
+
+
+class RateLimited(LeydenError):
+    """A limit of a key that passes by itself: calls or tokens per minute, or calls at once. `retry_after_s`: when to try again."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str, hint: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type["RateLimited"], tuple[str, str | None, float]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return type(self), (self.message, self.hint, self.retry_after_s)
+
+
+class BudgetSpent(LeydenError):
+    """The money that a key may spend in a day or on a rollout is spent."""
+
+    code = "budget_spent"
+    status = 402
 
 
 class InvalidTransition(LeydenError):

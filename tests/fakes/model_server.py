@@ -142,13 +142,16 @@ class Request:
 
     @property
     def json(self) -> Any:
-        """The body as JSON, {} when it is empty."""
-        return json.loads(self.body or b"{}")
+        """The body as JSON, {} when it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return {}
 
 
 def sensible(request: Request, text: str = "Hello from the scripted model") -> Answer:
     """What a well-behaved model server says: right for the door, streamed when asked."""
-    if request.body and request.json.get("stream"):
+    if request.json.get("stream"):
         if request.path.endswith("/messages"):
             return stream(*anthropic_events(text))
         return stream(*chat_events(text))

@@ -1,6 +1,7 @@
 """The parser of server-sent events, and the undoing of what a recorded body is wrapped in."""
 
 import gzip
+import itertools
 import json
 import time
 import zlib
@@ -22,7 +23,7 @@ def events(*pieces: bytes, limit: int = 1 << 20) -> list[Event]:
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     at = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(at)]
 
 
 @pytest.mark.parametrize(

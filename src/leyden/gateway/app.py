@@ -7,14 +7,16 @@ path waits for the database but the first look at a key's budget or a deployment
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import orjson
 
 from leyden.asgi import Receive, Reply, Scope, Send, read_body, send_reply
-from leyden.errors import BadFormat, LeydenError, StoreBusy
+from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy
 from leyden.gateway.call import Call, Exchange, Family, Identity
-from leyden.gateway.capture import Capture
+from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
 from leyden.gateway.conventions import OPERATIONS
 from leyden.gateway.deployments import Deployments, Served
@@ -22,21 +24,23 @@ from leyden.gateway.doors import Address
 from leyden.gateway.forward import Forward
 from leyden.gateway.hold import Hold
 from leyden.gateway.identity import Identities
-from leyden.gateway.limits import Lease, Limits
+from leyden.gateway.limits import Account, Lease, Limits
 from leyden.gateway.models import listing
 from leyden.gateway.outgoing import Settled
 from leyden.gateway.prefix import Prefixes
-from leyden.gateway.pricing import Pricing
 from leyden.gateway.recording import Recorded, recorded
 from leyden.gateway.refusals import refusal
 from leyden.gateway.routing import Target
 from leyden.gateway.translate import estimate_tokens
 from leyden.gateway.upstreams import Upstreams
+from leyden.ingest.prices import Priced, price
+from leyden.ingest.usage import Usage
 from leyden.settings import Settings
 from leyden.store import spend
 from leyden.store.engine import Tx
 from leyden.store.keys import KeyRow
 from leyden.store.opening import Store
+from leyden.store.price_lists import PriceLists
 from leyden.store.spend import Spent
 
 # Kinds of upstream that understand `return_token_ids`.
@@ -48,18 +52,19 @@ _DAY_NS = 86_400 * _NS
 class Gateway:
     """Everything between a door and an upstream. Serves in one event loop; `close` in the same one."""
 
-    def __init__(self, store: Store, config: GatewayConfig, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, config: GatewayConfig, settings: Settings, *, prices: PriceLists
+    ) -> None:
         self.config = config
         self.upstreams = Upstreams(config)
         hold = config.gateway.hold
         self.hold = Hold(limit=hold.limit, seconds=hold.seconds)
-        self.limits = Limits(store)
+        self.limits = Limits(read=self._spent, price=self._guessed_price)
         self.capture = Capture(store, self._read, also=_spend, quiet_s=settings.quiet_s)
-        self._settings = settings
+        self._store, self._settings, self._prices = store, settings, prices
         self._identities = Identities(quiet_s=settings.quiet_s)
         self._deployments = Deployments(store)
         self._prefixes = Prefixes()
-        self._pricing = Pricing(store)
 
     async def close(self) -> None:
         """Let no call in any more, store what was recorded, close the connections."""
@@ -90,7 +95,7 @@ class Gateway:
         try:
             if self.config.gateway.record.strict and not self.capture.has_room:
                 raise StoreBusy("Calls cannot be recorded at the moment, and the gateway is strict about it")
-            lease = await self.limits.admit(call, key, now=time.time())
+            lease = await self._admit(call, key)
             version = await self.hold.enter()
             entered = True
             served = await self._served(call)
@@ -110,13 +115,34 @@ class Gateway:
         finally:
             if entered:
                 self.hold.leave()
-            if lease is not None:
-                lease.release()
+            if lease is not None and (exchange is None or call.door not in OPERATIONS):
+                lease.settle(None, None)
         if call.door in OPERATIONS:
-            self.capture.offer(exchange, None if lease is None else lease.settling())
-        elif lease is not None:
-            lease.settle(None, None)
+            self.capture.offer(exchange, None if lease is None or key is None else _settling(lease))
         return exchange.status
+
+    async def _admit(self, call: Call, key: KeyRow | None) -> Lease:
+        """Hold a call to its key's limits; what the store has to be asked for is asked off the event loop. Raises as `Limits.check`."""
+        now = time.time()
+        for account in self.limits.stale(call, key, now):
+            self.limits.learn(account, await asyncio.to_thread(self._spent, account), now)
+        return self.limits.check(call, key, now)
+
+    def _spent(self, account: Account) -> float:
+        with self._store.database.read() as tx:
+            if account.day is None:
+                return spend.of_rollout(tx, account.id)
+            return spend.of_key(tx, account.id, project=account.project, day=account.day)
+
+    def _guessed_price(self, call: Call, usage: Usage) -> float | None:
+        priced = self._priced(call, usage, None, call.model, call.began_ns / _NS, None)
+        return None if priced is None else priced.usd
+
+    def _priced(
+        self, call: Call, usage: Usage, provider: str | None, model: str, at_s: float, tier: str | None
+    ) -> Priced | None:
+        own = self._prices.of(call.identity.project)
+        return price(usage, provider=provider, model=model, at_s=at_s, overrides=own, service_tier=tier)
 
     async def _call(
         self,
@@ -189,10 +215,14 @@ class Gateway:
         return served
 
     def _alias(self, model: str) -> Model | None:
-        return self.config.models.get(model)
+        router = self.upstreams.router
+        try:
+            return router.model(router.alias(model)[0])
+        except NotFound:
+            return None
 
     def _settled(self, call: Call, target: Target, served: Served | None) -> Settled:
-        alias = self.config.models[target.alias]
+        alias = self.upstreams.router.model(target.alias)
         mode = call.identity.mode
         gateway = self.config.gateway
         forced = {
@@ -212,17 +242,11 @@ class Gateway:
         shared = None
         if call.asked and call.identity.rollout_id is not None:
             shared = self._prefixes.share(call.identity.rollout_id, call.asked)
-
-        def price(usage: Any, provider: str | None, model: str, at_s: float, tier: str | None) -> Any:
-            return self._pricing.of(
-                usage, project=call.identity.project, provider=provider, model=model, at_s=at_s, tier=tier
-            )
-
         return recorded(
             exchange,
             kind="" if upstream is None else upstream.kind,
             price_provider=None if upstream is None else upstream.price_provider,
-            price=price,
+            price=partial(self._priced, call),
             with_content=record.content == "full",
             max_bytes=record.max_bytes,
             shared=shared,
@@ -262,6 +286,18 @@ def _refused(call: Call, error: LeydenError) -> Exchange:
     )  # fmt: skip
 
 
+def _settling(lease: Lease) -> Done:
+    """Settles a lease in the event loop once its call was read in the capture's thread."""
+    loop = asyncio.get_running_loop()
+
+    def done(_: Exchange, found: Recorded | None) -> None:
+        counted = (None, None) if found is None else (found.usage, found.usd)
+        with suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            loop.call_soon_threadsafe(lease.settle, *counted)
+
+    return done
+
+
 def _spend(tx: Tx, calls: Sequence[tuple[Exchange, Recorded]]) -> None:
     """What the calls cost, in the transaction that stores their spans."""
     spend.add(tx, [spent(exchange, found) for exchange, found in calls])
@@ -279,7 +315,7 @@ def spent(exchange: Exchange, found: Recorded) -> Spent:
         provider=found.provider,
         model=found.model,
         is_error=found.record.status == "error",
-        usage=found.usage or spend.NO_USAGE,
+        usage=found.usage or Usage(),
         usd=found.usd,
         rollout_id=identity.rollout_id,
     )

@@ -24,7 +24,7 @@ OPERATIONS: dict[Door, str] = {
 """`gen_ai.operation.name` by door; the others are no model calls and leave no span."""
 
 _PARAMETERS = frozenset(
-    "temperature top_p top_k max_tokens seed stop_sequences frequency_penalty presence_penalty choice.count encoding_formats".split()
+    ["temperature", "top_p", "top_k", "max_tokens", "seed", "stop_sequences", "frequency_penalty", "presence_penalty", "choice.count", "encoding_formats"]
 )
 
 

@@ -101,7 +101,7 @@ def recorded(
 def read_answer(exchange: Exchange, *, max_bytes: int) -> tuple[Said, bytes]:
     """What the answer says, and its body, put together when it was a stream."""
     wire = wire_of(exchange.upstream_door)
-    raw = decoded(exchange.body, exchange.encoding, limit=4 * max_bytes)
+    raw = decoded(exchange.body, exchange.encoding, limit=4 * max_bytes).data
     if exchange.call.is_stream and raw.lstrip()[:1] != b"{":
         assembler = wire.assembler()
         assembler.feed(raw)

@@ -110,6 +110,10 @@ class Parser:
             return None
         if block.startswith(b"data: ") and b"\n" not in block:
             return Event("message", block[6:])
+        if block.startswith(b"event: ") and block.count(b"\n") == 1:
+            kind, found, value = block.partition(b"\ndata: ")
+            if found:
+                return Event(kind[7:].decode("utf-8", "replace") or "message", value)
         kind, data = b"", list[bytes]()
         for line in block.split(b"\n"):
             name, _, value = line.partition(b":")
@@ -137,18 +141,14 @@ class JsonStream:
     def feed(self, piece: bytes) -> None:
         """Take the next bytes."""
         dropped = self._parser.dropped
-        for event in self._parser.feed(piece):
-            data = event.data
-            if data == b"[DONE]":
+        for kind, data in self._parser.feed(piece):
+            if data.startswith(b"[DONE]"):
                 self.is_complete = True
                 self.done()
                 continue
             value = read_json(data)
             if is_object(value):
-                self.take(event.type, value)
-            elif data.strip() == b"[DONE]":
-                self.is_complete = True
-                self.done()
+                self.take(kind, value)
             else:
                 self.broken += 1
         self.broken += self._parser.dropped - dropped

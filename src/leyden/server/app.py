@@ -14,12 +14,6 @@ from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 import leyden
-from leyden.errors import BadInput, LeydenError, NotFound
-from leyden.ingest import native
-from leyden.server import openapi
-from leyden.server.auth import Guard
-from leyden.server.context import Context
-from leyden.server.hot import ATTEMPT, answer, match
 from leyden.asgi import (
     Receive,
     Reply,
@@ -30,6 +24,14 @@ from leyden.asgi import (
     send_reply,
     unexpected_reply,
 )
+from leyden.errors import BadInput, LeydenError, NotFound
+from leyden.gateway import doors
+from leyden.ingest import native
+from leyden.server import openapi
+from leyden.server.auth import Guard
+from leyden.server.context import Context
+from leyden.server.gateway import missing_extra, open_gateway
+from leyden.server.hot import ATTEMPT, answer, match
 from leyden.server.jobs import Jobs
 from leyden.server.metrics import Meter, WriterState
 from leyden.server.roles import Roles
@@ -37,6 +39,7 @@ from leyden.server.routes import (
     database,
     events,
     findings,
+    gateway,
     health,
     keys,
     metrics,
@@ -57,7 +60,7 @@ from leyden.store.opening import open_store
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
 ROUTERS = [
     rollouts, spans, resources, workers, runs, findings, search, scores, metrics, events, transfer, keys, database, packs,
-    health,
+    gateway, health,
 ]  # fmt: skip
 
 
@@ -81,6 +84,7 @@ class Server:
         began = time.perf_counter()
         path, method, status = scope["path"], scope["method"], 499
         handler, params = match(HOT, method, path)
+        door = doors.find(method, path) if handler is None else None
         template = "(refused)"
         try:
             caller = await self._guard.caller(scope)
@@ -92,6 +96,13 @@ class Server:
                 )
                 await send_reply(send, reply)
                 status = reply.status
+            elif door is not None:
+                template = f"gateway/{door.door}"
+                if self.context.gateway is None:
+                    raise missing_extra()
+                status = await self.context.gateway.serve(
+                    door, scope, receive, send, project=caller.project, key=caller.key
+                )
             else:
                 scope["leyden.project"] = caller.project
                 status = await self._serve_cold(scope, receive, send)
@@ -122,6 +133,7 @@ def create_app(settings: Settings) -> Server:
     """
     native.use(settings.native)
     context = Context(settings, open_store(settings), started=time.time())
+    context.gateway = open_gateway(context.store, settings, prices=context.prices)
     context.store.writer.listeners += [context.bell.ring, context.watchers.tell]
     registry = CollectorRegistry()
     registry.register(WriterState(context))
@@ -151,6 +163,8 @@ async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
     finally:
         context.drain()
         listener.close()
+        if context.gateway is not None:
+            await context.gateway.close()
         jobs.stop()
         context.store.close()
 

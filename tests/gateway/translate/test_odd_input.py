@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.translate.test_chat_stream import START, STOP, TEXT, begin, close, delta, finish
 from gateway.translate.test_messages_stream import USAGE
-from gateway.translate.wire import call, chat_bytes, chunk, to_chat, to_messages, whole
+from gateway.translate.wire import call, chat_bytes, chunk, to_chat, to_messages, to_responses, whole
 from leyden.errors import BadInput
 from leyden.gateway.translate import estimate_tokens, translator
 
@@ -73,6 +73,21 @@ CHAT_REQUEST: dict[str, Any] = {
     "stream_options": {"include_usage": True},
     "temperature": 1,
 }
+RESPONSES_REQUEST: dict[str, Any] = {
+    "model": "m",
+    "instructions": "x",
+    "input": [
+        {"role": "developer", "content": "x"},
+        {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "x"}]},
+        {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "a", "output": "x"},
+    ],
+    "tools": [{"type": "function", "name": "f", "parameters": {}}],
+    "tool_choice": {"type": "function", "name": "f"},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}},
+    "reasoning": {"effort": "low"},
+}
 CHAT_ANSWER: dict[str, Any] = {
     "id": "x",
     "model": "m",
@@ -130,9 +145,15 @@ def spoiled(draw: st.DrawFn, plain: Any) -> Any:
 
 
 @settings(max_examples=300)
-@given(spoiled(MESSAGES_REQUEST), spoiled(CHAT_REQUEST))
-def test_a_request_is_carried_or_refused(messages: dict[str, Any], chat: dict[str, Any]) -> None:
-    for client, upstream, body in (("messages", "chat", messages), ("chat", "messages", chat)):
+@given(spoiled(MESSAGES_REQUEST), spoiled(CHAT_REQUEST), spoiled(RESPONSES_REQUEST))
+def test_a_request_is_carried_or_refused(
+    messages: dict[str, Any], chat: dict[str, Any], responses: dict[str, Any]
+) -> None:
+    for client, upstream, body in (
+        ("messages", "chat", messages),
+        ("chat", "messages", chat),
+        ("responses", "chat", responses),
+    ):
         bridge = translator(client, upstream)  # type: ignore[arg-type]
         assert bridge is not None
         assert estimate_tokens(body) >= 1
@@ -143,7 +164,11 @@ def test_a_request_is_carried_or_refused(messages: dict[str, Any], chat: dict[st
 @settings(max_examples=300)
 @given(spoiled(CHAT_ANSWER), spoiled(MESSAGES_ANSWER), st.sampled_from([200, 400, 500]))
 def test_an_answer_is_translated(chat: dict[str, Any], messages: dict[str, Any], status: int) -> None:
-    for client, upstream, body in (("messages", "chat", chat), ("chat", "messages", messages)):
+    for client, upstream, body in (
+        ("messages", "chat", chat),
+        ("responses", "chat", chat),
+        ("chat", "messages", messages),
+    ):
         bridge = translator(client, upstream)  # type: ignore[arg-type]
         assert bridge is not None
         json.dumps(bridge.answer(status, body))
@@ -153,5 +178,6 @@ def test_an_answer_is_translated(chat: dict[str, Any], messages: dict[str, Any],
 @given(spoiled(CHUNKS), spoiled(EVENTS))
 def test_a_stream_is_translated(chunks: list[Any], events: list[Any]) -> None:
     assert whole(to_messages(thinking={"type": "adaptive"}), chat_bytes(chunks))
+    assert whole(to_responses(), chat_bytes(chunks))
     sent = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
     assert whole(to_chat(), sent)

@@ -55,6 +55,14 @@ def to_chat(**asked: Any) -> StreamTranslator:
     return bridge.stream()
 
 
+def to_responses(**asked: Any) -> StreamTranslator:
+    """For a Responses client on a chat upstream."""
+    bridge = translator("responses", "chat", now=1_700_000_000)
+    assert bridge is not None
+    bridge.request({"model": "m", "input": "Hi", "stream": True, **asked})
+    return bridge.stream()
+
+
 def whole(stream: StreamTranslator, sent: bytes, *, cuts: Iterable[int] = ()) -> bytes:
     """All that the client gets when the upstream's bytes come cut at these places."""
     edges = [0, *sorted(cuts), len(sent)]

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from leyden.asgi import Reply, header
 from leyden.errors import BadFormat, LeydenError, StoreBusy, StoreFull
 from leyden.ingest import otlp, otlp_answers, otlp_json
 from leyden.ingest.filing import Limits
 from leyden.ingest.record import Decoded, Rejected
 from leyden.server.hot import Call, Routes, takes
-from leyden.asgi import Reply, header
 from leyden.store import spans
 
 PROTOBUF = b"application/x-protobuf"
