@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from leyden.sdk import semconv
+from leyden.sdk.rollout_url import rollout_url
 
 PLACEHOLDER = "leyden-placeholder"
 """The key that clients get where none is set: most refuse to start without one."""
@@ -35,8 +36,7 @@ def environment_of(
     program: str = "",
 ) -> dict[str, str]:
     """The program's whole environment. url: of the server; key: its key, where it asks for one; program: name without folder."""
-    base = f"{url}/rollout/{quote(ids.rollout_id, safe='')}/attempt/{quote(ids.attempt_id, safe='')}"
-    base += f"/mode/{mode}" if mode else ""
+    base = rollout_url(url, ids.rollout_id, ids.attempt_id) + (f"/mode/{mode}" if mode else "")
     own = {
         **_addresses(parent, base),
         **_keys(parent, key, program=program),

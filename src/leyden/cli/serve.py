@@ -50,12 +50,17 @@ def _stop(*_: object) -> NoReturn:
 
 def announce(settings: Settings, database: str) -> None:
     """Where the server is, what it writes to, and what to do next."""
-    url = url_of(settings)
+    url, roles = url_of(settings), settings.roles_here
     click.secho(f"Leyden {leyden.__version__} listens on {url}", bold=True)
     click.echo(f"  database     {one_line(database)}")
-    click.echo(f'  send traces  leyden.init("{url}") in Python; elsewhere')
-    click.echo(f"               OTEL_EXPORTER_OTLP_ENDPOINT={url}")
-    click.echo(f"  analyse      leyden analyze --store {url}")
+    if "ingest" in roles:
+        click.echo(f'  send traces  leyden.init("{url}") in Python; elsewhere')
+        click.echo(f"               OTEL_EXPORTER_OTLP_ENDPOINT={url}")
+    if "gateway" in roles:
+        click.echo(f"  call models  OPENAI_BASE_URL={url}/v1")
+        click.echo(f"               ANTHROPIC_BASE_URL={url}")
+    if "api" in roles:
+        click.echo(f"  analyse      leyden analyze --store {url}")
     sys.stdout.flush()
 
 
@@ -106,13 +111,9 @@ def _log(level: str) -> None:
     help="What this replica does: some of api, ingest, jobs.  [default: all; env: LEYDEN_ROLES]",
 )
 def command(
-    host: str | None,
-    port: int | None,
-    db: str | None,
-    postgres: str | None,
-    log_level: str | None,
+    host: str | None, port: int | None, db: str | None, postgres: str | None, config: str | None, log_level: str | None,
     roles: str | None,
-) -> None:
+) -> None:  # fmt: skip
     """Start one of several servers over one PostgreSQL, behind a load balancer.
 
     They share the work without a coordinator: claims never overlap, each background job runs on one of them and moves to
@@ -123,7 +124,7 @@ def command(
       leyden serve --postgres postgresql://leyden@db/leyden --host 0.0.0.0
       leyden serve --postgres postgresql://leyden@db/leyden --port 4748 --roles ingest
     """
-    given = chosen(host=host, port=port, db=db, postgres=postgres, log_level=log_level)
+    given = chosen(host=host, port=port, db=db, postgres=postgres, config=config, log_level=log_level)
     settings = Settings.from_env(roles=roles, **given)
     if not settings.database_url.startswith(IS_POSTGRES):
         raise click.UsageError(

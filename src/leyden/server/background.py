@@ -14,21 +14,24 @@ import uvicorn
 
 from leyden.errors import LeydenError
 from leyden.server.app import create_app
+from leyden.server.auth import check_bind
+from leyden.server.gateway import OpenGateway, open_gateway
 from leyden.server.port import bind, config, url_of
 from leyden.settings import Settings
 
 
 class BackgroundServer:
-    """A context manager; `url` is its address on this machine.
+    """A context manager; `url` is its address on this machine. gateway_from: opens its gateway.
 
-    Raises LeydenError when the port is taken or the database does not open.
+    Raises LeydenError when the port is taken, a key is missing or the database does not open.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, gateway_from: OpenGateway = open_gateway) -> None:
+        check_bind(settings)
         listening = bind(settings.host, settings.port)
         try:
             self.settings = replace(settings, port=listening.getsockname()[1])
-            self.app = create_app(self.settings)
+            self.app = create_app(self.settings, gateway_from=gateway_from)
         except BaseException:
             listening.close()
             raise

@@ -42,6 +42,12 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
+def free_port(host: str) -> int:
+    """A port that nobody listens on now. Raises LeydenError for a host that is none of this machine."""
+    with bind(host, 0) as listening:
+        return listening.getsockname()[1]
+
+
 def _refused(error: OSError, host: str, port: int) -> LeydenError:
     if error.errno == errno.EADDRINUSE:
         other = port + 1 if port < 65535 else 4747
