@@ -9,7 +9,7 @@ import zlib
 import brotli
 import pytest
 import zstandard
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from leyden.gateway.decoding import decoded, read_json
@@ -75,6 +75,7 @@ _LINES = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     _LINES,
     st.lists(st.sampled_from([b"\n", b"\r", b"\r\n"]), min_size=12, max_size=12),
@@ -172,6 +173,7 @@ def test_a_bomb_gives_no_more_than_the_limit(encoding: str) -> None:
     assert decoded([packed], encoding, limit=1000) == (bytes(1000), "more than 1000 bytes")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary(max_size=50)),
     st.sampled_from(["gzip", "deflate", "zstd", "br", "gzip, br", "rot13", ",", "é"]),

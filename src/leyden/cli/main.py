@@ -144,6 +144,7 @@ COMMANDS = {
     "analyze": ("leyden.cli.analyze", "Say what goes wrong, how often, and what it costs."),
     "findings": ("leyden.cli.findings", "List what is worth fixing, and decide about it."),
     "metrics": ("leyden.cli.metrics", "Show spans, errors, latency and cost over time."),
+    "costs": ("leyden.cli.costs", "Show what calls through the gateway cost; set prices."),
     "delete": ("leyden.cli.delete", "Delete rollouts with everything recorded of them."),
     "db": ("leyden.cli.db", "Look after the database: size, retention, check, backup."),
     "keys": ("leyden.cli.keys", "Create, list and revoke the keys of a server."),

@@ -6,7 +6,7 @@ from typing import Any
 from leyden.gateway import parts
 from leyden.gateway.anthropic_stream import MessageAssembler
 from leyden.gateway.counts import messages_usage
-from leyden.gateway.error_bodies import error_of
+from leyden.gateway.error_bodies import error_of, only_error
 from leyden.gateway.parts import Part, text_of
 from leyden.gateway.reading import Asked, Assembler, Said
 from leyden.gateway.request_fields import parameters_of, session_of, tools_of
@@ -46,6 +46,8 @@ class Messages:
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says. `messages` has the stop reason in Anthropic's word, `completion` in OpenAI's."""
+        if not is_object(body):
+            return only_error(body)
         reason = text_of(body.get("stop_reason"))
         found = parts.parts(body.get("content"))
         ends = {"finish_reason": reason} if reason else {}
@@ -73,7 +75,7 @@ class CountTokens(Messages):
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says: nothing, or an error."""
-        return Said(None, None, (), None, [], [], error=error_of(body))
+        return only_error(body)
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,14 @@ class Gateway:
         await self.upstreams.close()
 
     async def serve(
-        self, address: Address, scope: Scope, receive: Receive, send: Send, *, project: str, key: KeyRow | None
+        self,
+        address: Address,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        project: str,
+        key: KeyRow | None,
     ) -> int:
         """Serve one call; its HTTP status."""
         family = _family(address, scope)
@@ -96,14 +103,24 @@ class Gateway:
 
     async def _forward(self, call: Call, receive: Receive, send: Send, key: KeyRow | None) -> int:
         lease: Lease | None = None
-        entered = False
-        exchange: Exchange | None = None
         try:
             if self.config.gateway.record.strict and not self.capture.has_room:
                 raise StoreBusy("Calls cannot be recorded at the moment, and the gateway is strict about it")
             lease = await self._admit(call, key)
-            version = await self.hold.enter()
-            entered = True
+            exchange = await self._let_in(call, receive, send)
+        except LeydenError as error:
+            exchange = _refused(call, error, await _refuse(send, error, call.family))
+        except BaseException:
+            if lease is not None:
+                lease.settle(None, None)
+            raise
+        self._finish(exchange, lease)
+        return exchange.status
+
+    async def _let_in(self, call: Call, receive: Receive, send: Send) -> Exchange:
+        """Serve a call that may be made, once the gateway is not paused. Raises RateLimited when it stays so."""
+        version = await self.hold.enter()
+        try:
             served = await self._served(call)
             forward = Forward(
                 self.upstreams,
@@ -113,19 +130,18 @@ class Gateway:
                 self.config.gateway.record.max_bytes,
             )
             exchange = await forward.run(receive)
-            exchange.policy_version = version
-            exchange.resources = {} if served is None else served.attributes()
-        except LeydenError as error:
-            exchange = _refused(call, error)
-            exchange.status = await _refuse(send, error, call.family)
         finally:
-            if entered:
-                self.hold.leave()
-            if lease is not None and (exchange is None or call.door not in OPERATIONS):
-                lease.settle(None, None)
-        if call.door in OPERATIONS:
-            self.capture.offer(exchange, None if lease is None or key is None else _settling(lease))
-        return exchange.status
+            self.hold.leave()
+        exchange.policy_version = version
+        exchange.resources = {} if served is None else served.attributes()
+        return exchange
+
+    def _finish(self, exchange: Exchange, lease: Lease | None) -> None:
+        if exchange.call.door in OPERATIONS:
+            done = None if lease is None or exchange.call.key_id is None else _settling(lease)
+            self.capture.offer(exchange, done)
+        elif lease is not None:
+            lease.settle(None, None)
 
     async def _admit(self, call: Call, key: KeyRow | None) -> Lease:
         """Hold a call to its key's limits; what the store has to be asked for is asked off the event loop. Raises as `Limits.check`."""
@@ -169,7 +185,11 @@ class Gateway:
             (name, value) for name, value in scope["headers"] if name != b"content-encoding"
         ]
         known = {name: value.decode("latin-1") for name, value in headers}
-        bound = None if key is None or key.limits.rollout_id is None else (key.limits.rollout_id, key.limits.attempt_id)
+        bound = (
+            None
+            if key is None or key.limits.rollout_id is None
+            else (key.limits.rollout_id, key.limits.attempt_id)
+        )
         identity = self._identities.of(
             address, known, asked, project=project, key_id=None if key is None else key.id, key_rollout=bound
         )
@@ -234,7 +254,12 @@ class Gateway:
         forced = {
             **alias.parameters,
             **({} if served is None else served.parameters),
-            **{name: value for known, of_mode in gateway.modes.items() if known == mode for name, value in of_mode.items()},
+            **{
+                name: value
+                for known, of_mode in gateway.modes.items()
+                if known == mode
+                for name, value in of_mode.items()
+            },
         }
         kind = self.config.upstreams[target.upstream].kind
         ask = gateway.token_ids == "on" or (gateway.token_ids == "auto" and kind in _TOKEN_KINDS)
@@ -270,7 +295,9 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadFormat(f"The body is not JSON: {error}", hint="send what the API of the model takes") from None
+        raise BadFormat(
+            f"The body is not JSON: {error}", hint="send what the API of the model takes"
+        ) from None
     if not isinstance(asked, dict):
         raise BadFormat("The body is JSON, but no object", hint="send what the API of the model takes")
     return asked  # pyright: ignore[reportUnknownVariableType]
@@ -283,10 +310,10 @@ async def _refuse(send: Send, error: LeydenError, family: Family) -> int:
     return status
 
 
-def _refused(call: Call, error: LeydenError) -> Exchange:
+def _refused(call: Call, error: LeydenError, status: int) -> Exchange:
     """A call that was turned away before it went anywhere."""
     return Exchange(
-        call=call, outcome="refused", status=error.status, upstream=None, upstream_family=call.family, upstream_door=call.door,
+        call=call, outcome="refused", status=status, upstream=None, upstream_family=call.family, upstream_door=call.door,
         upstream_model=None, tries=0, sent=b"", body=[], encoding="", is_cut=False, first_byte_ns=None, ended_ns=time.time_ns(),
         error=error.message,
     )  # fmt: skip
@@ -325,5 +352,3 @@ def spent(exchange: Exchange, found: Recorded) -> Spent:
         usd=found.usd,
         rollout_id=identity.rollout_id,
     )
-
-

@@ -11,6 +11,7 @@ import orjson
 
 from leyden.gateway.call import Door
 from leyden.gateway.reading import Asked, Said
+from leyden.ingest.shapes import is_list, list_or_empty, object_or_empty
 from leyden.ingest.usage import Usage
 from leyden.sdk import semconv
 
@@ -24,7 +25,18 @@ OPERATIONS: dict[Door, str] = {
 """`gen_ai.operation.name` by door; the others are no model calls and leave no span."""
 
 _PARAMETERS = frozenset(
-    ["temperature", "top_p", "top_k", "max_tokens", "seed", "stop_sequences", "frequency_penalty", "presence_penalty", "choice.count", "encoding_formats"]
+    [
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "seed",
+        "stop_sequences",
+        "frequency_penalty",
+        "presence_penalty",
+        "choice.count",
+        "encoding_formats",
+    ]
 )
 
 
@@ -73,15 +85,13 @@ def of_response(said: Said) -> dict[str, Any]:
 
 def of_usage(usage: Usage) -> dict[str, int]:
     """Token counts as the conventions count them, which is with overlap, and each of our buckets that is not empty."""
+    parts = {
+        semconv.CACHE_READ_TOKENS: usage.cache_read,
+        semconv.CACHE_WRITE_TOKENS: usage.cache_write + usage.cache_write_1h,
+        semconv.REASONING_TOKENS: usage.reasoning,
+    }
     found = {semconv.INPUT_TOKENS: usage.all_input, semconv.OUTPUT_TOKENS: usage.all_output}
-    written = usage.cache_write + usage.cache_write_1h
-    for name, count in (
-        (semconv.CACHE_READ_TOKENS, usage.cache_read),
-        (semconv.CACHE_WRITE_TOKENS, written),
-        (semconv.REASONING_TOKENS, usage.reasoning),
-    ):
-        if count:
-            found[name] = count
+    found |= {name: count for name, count in parts.items() if count}
     return found | {f"leyden.usage.{name}": count for name, count in usage._asdict().items() if count}
 
 
@@ -106,12 +116,14 @@ def _message(prefix: str, message: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name in ("role", "content", "finish_reason", "tool_call_id", "name"):
         if (value := message.get(name)) is not None:
             yield f"{prefix}.{name}", _scalar(value)
-    for n, call in enumerate(message.get("tool_calls") or ()):
-        function = call.get("function") or {}
-        for name, value in (("id", call.get("id")), ("type", call.get("type")), *function.items()):
+    for n, call in enumerate(list_or_empty(message.get("tool_calls"))):
+        parts = object_or_empty(call)
+        function = object_or_empty(parts.get("function"))
+        flat = {"id": parts.get("id"), "type": parts.get("type")}
+        flat |= {f"function.{name}": value for name, value in function.items()}
+        for name, value in flat.items():
             if value is not None:
-                at = f"function.{name}" if name in function else name
-                yield f"{prefix}.tool_calls.{n}.{at}", _scalar(value)
+                yield f"{prefix}.tool_calls.{n}.{name}", _scalar(value)
 
 
 def _newest(messages: Sequence[dict[str, Any]], room: int) -> Sequence[dict[str, Any]]:
@@ -126,7 +138,7 @@ def _newest(messages: Sequence[dict[str, Any]], room: int) -> Sequence[dict[str,
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float | bool) or (
-        isinstance(value, list) and all(isinstance(item, str) for item in value)  # pyright: ignore[reportUnknownVariableType]
+        is_list(value) and all(isinstance(item, str) for item in value)
     )
 
 

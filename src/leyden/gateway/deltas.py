@@ -7,7 +7,8 @@ A text continues the text before it, except for names of things. A text field no
 again what it said at first. Lists grow; entries with an `index` continue the entry with that index.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, cast
 
 from leyden.ingest.shapes import is_list, is_object
@@ -112,7 +113,7 @@ def _continued(old: list[Any], entry: Mapping[str, Any]) -> Growing | None:
     index = entry.get("index")
     if index is None:
         return _continued_call(old, entry)
-    found = next((o for o in reversed(old) if isinstance(o, Growing) and o.get("index") == index), None)
+    found = next((entry for entry in _newest(old) if entry.get("index") == index), None)
     if found is None:
         return None
     # Gemini gives each of several calls, which come whole, the index 0.
@@ -122,9 +123,13 @@ def _continued(old: list[Any], entry: Mapping[str, Any]) -> Growing | None:
 
 def _continued_call(old: list[Any], entry: Mapping[str, Any]) -> Growing | None:
     """Without an index: by its id; without an id too, the last call, unless a function is named again."""
-    calls = [call for call in old if isinstance(call, Growing)]
     if id := entry.get("id"):
-        return next((call for call in reversed(calls) if call.get("id") == id), None)
+        return next((call for call in _newest(old) if call.get("id") == id), None)
     function = entry.get("function")
     is_named = is_object(function) and bool(function.get("name"))
-    return None if is_named or not calls else calls[-1]
+    return None if is_named else next(_newest(old), None)
+
+
+def _newest(old: list[Any]) -> Iterator[Growing]:
+    """The entries that may continue, the newest first; more than 256 at a time would cost the square of their number."""
+    return (entry for entry in islice(reversed(old), 256) if isinstance(entry, Growing))

@@ -79,5 +79,11 @@ def _served(name: str, version: int, content: Any, template: str | None) -> Serv
     system = prompts[wanted].get("template") if wanted is not None else None
     model = models[0] if models else {}
     return Served(
-        name, name, version, model.get("model") or None, model.get("sampling_parameters") or {}, system, wanted
+        name,
+        name,
+        version,
+        model.get("model") or None,
+        model.get("sampling_parameters") or {},
+        system,
+        wanted,
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from leyden.gateway.parts import text_of
+from leyden.gateway.reading import Said
 from leyden.ingest.shapes import is_list, is_object
 
 UNKNOWN = "error"
@@ -28,6 +29,11 @@ def error_of(body: Any) -> tuple[str, str] | None:
     return _at_the_top(body)
 
 
+def only_error(body: Any) -> Said:
+    """The reading of a body that says nothing but, perhaps, an error."""
+    return Said(None, None, (), None, [], [], error=error_of(body))
+
+
 def _named(error: Mapping[str, Any]) -> tuple[str, str]:
     inner = error.get("innererror")
     names = [
@@ -36,7 +42,7 @@ def _named(error: Mapping[str, Any]) -> tuple[str, str]:
         error.get("code"),
         is_object(inner) and inner.get("code"),
     ]
-    kind = next((name for name in names if isinstance(name, str) and name), None)
+    kind = next((name for name in names if isinstance(name, str) and name not in ("", "error")), None)
     if kind is None:
         code = error.get("code")
         kind = str(code) if isinstance(code, int) and not isinstance(code, bool) else UNKNOWN

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
@@ -22,7 +21,8 @@ from leyden.gateway.refusals import refusal
 from leyden.gateway.routing import Target
 from leyden.gateway.streams import WithoutUsage
 from leyden.gateway.translate import StreamTranslator, Translator, translator
-from leyden.gateway.upstreams import Reached, Upstreams
+from leyden.gateway.upstreams import Reached, Try, Upstreams
+from leyden.ingest.shapes import is_object
 
 # An answer that is no stream is handed on in one piece, so that one which breaks off becomes a clean error; a larger one goes through.
 _WHOLE_BYTES = 8 * 2**20
@@ -99,7 +99,7 @@ class Forward:
             await self._whole(reached)
         return "ok" if reached.status < 400 else "error"
 
-    def _tried(self, done: Any) -> None:
+    def _tried(self, done: Try) -> None:
         self._last = done.target
         self._tries += 1
 
@@ -226,7 +226,9 @@ class Forward:
             call.changed = rendered.request.changed
         encoding = ""
         if self._reached is not None:
-            encoding = next((v.decode("latin-1") for n, v in self._reached.headers if n == b"content-encoding"), "")
+            encoding = next(
+                (v.decode("latin-1") for n, v in self._reached.headers if n == b"content-encoding"), ""
+            )
         return Exchange(
             call=call,
             outcome=outcome,
@@ -265,7 +267,7 @@ def _answer(translate: Translator, status: int, body: bytes) -> bytes:
         given = orjson.loads(body)
     except orjson.JSONDecodeError:
         given = {"error": {"message": body[:2000].decode("utf-8", "replace")}}
-    return orjson.dumps(translate.answer(status, given if isinstance(given, dict) else {"error": given}))
+    return orjson.dumps(translate.answer(status, given if is_object(given) else {"error": given}))
 
 
 def _error_event(error: LeydenError, call: Call) -> bytes:
@@ -283,5 +285,3 @@ def _about(call: Call, reached: Reached) -> list[tuple[bytes, bytes]]:
     if call.identity.rollout_id is not None:
         found.append((b"x-leyden-rollout", call.identity.rollout_id.encode("latin-1", "replace")))
     return found
-
-

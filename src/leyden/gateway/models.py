@@ -7,7 +7,9 @@ from leyden.gateway.call import Family
 from leyden.gateway.config import GatewayConfig
 
 
-def listing(config: GatewayConfig, family: Family, *, now: int, only: str | None = None) -> dict[str, Any] | None:
+def listing(
+    config: GatewayConfig, family: Family, *, now: int, only: str | None = None
+) -> dict[str, Any] | None:
     """Names that the configuration spells out, or the one that is `only`; None when it spells out none: then an upstream is asked.
 
     now: unix seconds, said to be when each was made.

@@ -8,7 +8,7 @@ from typing import Any
 
 from leyden.gateway import parts
 from leyden.gateway.counts import chat_usage
-from leyden.gateway.error_bodies import error_of
+from leyden.gateway.error_bodies import error_of, only_error
 from leyden.gateway.openai_stream import ChunkAssembler
 from leyden.gateway.parts import Part, text_of
 from leyden.gateway.reading import Asked, Assembler, Said
@@ -34,6 +34,8 @@ class Chat:
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says."""
+        if not is_object(body):
+            return only_error(body)
         choices = _choices(body)
         read = [(_message(m), c) for c in choices if (m := object_or_empty(c.get("message")))]
         return _said(
@@ -57,6 +59,8 @@ class Completions:
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says: each choice is one assistant message."""
+        if not is_object(body):
+            return only_error(body)
         choices = _choices(body)
         read = [(text_of(choice.get("text")) or "", choice) for choice in choices]
         return _said(
@@ -80,7 +84,7 @@ class Embeddings:
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says: its model, usage or error."""
-        return _said(body, [], messages=[], completion=[])
+        return _said(body, [], messages=[], completion=[]) if is_object(body) else only_error(body)
 
     def assembler(self) -> Assembler:
         """For a stream, which nobody is known to send."""

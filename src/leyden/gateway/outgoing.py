@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from leyden.gateway.call import Call, Door
+from leyden.ingest.shapes import list_or_empty, object_or_empty
 
 SAMPLED: frozenset[Door] = frozenset({"chat", "completions", "responses", "messages"})
 """Doors whose calls generate something."""
@@ -67,16 +68,11 @@ def request(call: Call, settled: Settled, *, model: str) -> Request:
 
 
 def _says_no_usage(call: Call) -> bool:
-    return (
-        call.is_stream
-        and call.door in ("chat", "completions")
-        and not _options(call).get("include_usage")
-    )
+    return call.is_stream and call.door in ("chat", "completions") and not _options(call).get("include_usage")
 
 
 def _options(call: Call) -> dict[str, Any]:
-    options = call.asked.get("stream_options")
-    return options if isinstance(options, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return object_or_empty(call.asked.get("stream_options"))
 
 
 def _tokens(call: Call) -> dict[str, Any]:
@@ -93,8 +89,9 @@ def _with_system(call: Call, text: str) -> dict[str, Any]:
         return {"instructions": text}
     if call.door == "completions":
         return {}
-    given = call.asked.get("messages")
-    messages: list[Any] = given if isinstance(given, list) else []
-    roles = ("system", "developer")
-    kept = [m for m in messages if not (isinstance(m, dict) and m.get("role") in roles)]  # pyright: ignore[reportUnknownMemberType]
+    kept = [
+        message
+        for message in list_or_empty(call.asked.get("messages"))
+        if object_or_empty(message).get("role") not in ("system", "developer")
+    ]
     return {"messages": [{"role": "system", "content": text}, *kept]}

@@ -22,6 +22,11 @@ MAX_INLINE_CHARS = 4096
 _SLICE = 1 << 20  # a multiple of four, so that each slice of base64 decodes alone
 _MAX_DEPTH = 40
 
+# A block that calls itself so is no part: its fields may be anything.
+_OURS = frozenset(
+    ("generic", "reasoning", "blob", "uri", "tool_call", "tool_call_response", "server_tool_call")
+)
+
 
 def parts(content: Any) -> list[Part]:
     """The parts of a message's content: a text, a list of blocks, or one block."""
@@ -37,11 +42,13 @@ def block_part(block: Any) -> Part | None:
         return text_part(block)
     if not is_object(block):
         return None
-    kind = text_of(block.get("type"))
-    reader = _READERS.get(kind or "text")
-    if reader is None and kind and kind.endswith("_tool_result"):
+    kind = text_of(block.get("type")) or ("text" if "text" in block else "generic")
+    reader = _READERS.get(kind)
+    if reader is None and kind.endswith("_tool_result"):
         reader = _server_tool_result
-    return reader(block) if reader else {**lean(block), "type": kind}
+    if reader is not None:
+        return reader(block)
+    return {"type": "generic", "content": lean(block)} if kind in _OURS else {**lean(block), "type": kind}
 
 
 def text_part(content: str) -> Part:
@@ -148,7 +155,10 @@ def lean(value: Any, depth: int = 0) -> Any:
     What nests deeper than 40 levels is left out.
     """
     if isinstance(value, str):
-        return _uri_part(value, "file") if _is_long_data_uri(value) else value
+        is_long_uri = (
+            len(value) > MAX_INLINE_CHARS and value.startswith("data:") and ";base64," in value[:200]
+        )
+        return _uri_part(value, "file") if is_long_uri else value
     if depth > _MAX_DEPTH:
         return None
     if is_list(value):
@@ -194,10 +204,16 @@ def _json(value: Any) -> str:
 def _plain(response: Any) -> Any:
     if not is_list(response):
         return lean(response)
-    found = parts(response)
+    found = [part for block in response if (part := _inner_part(block)) is not None]
     if found and all(part["type"] == "text" for part in found):
         return "".join(part["content"] for part in found)
     return found
+
+
+def _inner_part(block: Any) -> Part | None:
+    """A block of a result. A result in a result is nothing that exists, and would be read without end."""
+    is_result = is_object(block) and block.get("type") == "tool_result"
+    return {"type": "generic", "content": lean(block)} if is_result else block_part(block)
 
 
 def _text(block: Mapping[str, Any]) -> Part:
@@ -266,7 +282,7 @@ def _source(source: Mapping[str, Any], modality: str) -> Part:
     if isinstance(url, str):
         return _uri_part(url, modality)
     if "content" in source:
-        return {"type": modality, "content": _plain(source["content"])}
+        return {"type": modality, "content": lean(source["content"])}
     return _file(source, modality)
 
 
@@ -287,10 +303,6 @@ def _input_file(block: Mapping[str, Any]) -> Part:
 
 def _file(source: Mapping[str, Any], modality: str) -> Part:
     return {"type": "file", "modality": modality, "file_id": text_of(source.get("file_id"))}
-
-
-def _is_long_data_uri(text: str) -> bool:
-    return len(text) > MAX_INLINE_CHARS and text.startswith("data:") and ";base64," in text[:200]
 
 
 def _uri_part(uri: str, modality: str) -> Part:

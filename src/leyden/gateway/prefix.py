@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from leyden.ingest.shapes import is_list
+
 REMEMBERED = 4  # requests of one rollout
 ROLLOUTS = 4096
 
@@ -41,7 +43,7 @@ class Prefixes:
 def pieces_of(body: Mapping[str, Any]) -> Pieces:
     """A request's pieces in the order in which a model reads them."""
     said = body.get("messages", body.get("input", body.get("prompt")))
-    listed: list[Any] = said if isinstance(said, list) else [said]
+    listed = said if is_list(said) else [said]
     whole = [body.get("tools"), body.get("system", body.get("instructions")), *listed]
     dumped = [orjson.dumps(piece, option=orjson.OPT_NON_STR_KEYS) for piece in whole if piece is not None]
     return tuple((hash(piece), len(piece)) for piece in dumped)

@@ -12,19 +12,16 @@ import orjson
 
 from leyden.gateway import conventions
 from leyden.gateway.call import Exchange
-from leyden.gateway.decoding import decoded
+from leyden.gateway.decoding import decoded, read_json
 from leyden.gateway.identity import attempt_of, trace_of
 from leyden.gateway.reading import Said
 from leyden.gateway.wires import wire_of
 from leyden.ingest import agl_json
 from leyden.ingest.prices import Priced
-from leyden.ingest.record import SpanRecord
-from leyden.ingest.shapes import is_object
+from leyden.ingest.record import GATEWAY, SpanRecord
+from leyden.ingest.shapes import is_list, is_object
 from leyden.ingest.usage import Usage
 from leyden.sdk import semconv
-
-SOURCE = "gateway"
-"""`source` of the rollouts that the gateway begins."""
 
 PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -73,7 +70,11 @@ def recorded(
     model = said.model or exchange.upstream_model or call.model
     priced = None
     if said.usage is not None:
-        priced = price(said.usage, price_provider, model, exchange.ended_ns / 1e9, said.service_tier)
+        at_s = exchange.ended_ns / 1e9
+        # An upstream may call its model what no list knows; what it was asked for is the next best name.
+        names = dict.fromkeys((model, exchange.upstream_model or model))
+        found = (price(said.usage, price_provider, name, at_s, said.service_tier) for name in names)
+        priced = next((one for one in found if one is not None), None)
     attributes: dict[str, Any] = {
         semconv.OPERATION: operation,
         semconv.PROVIDER: provider,
@@ -92,7 +93,7 @@ def recorded(
     if failure is not None:
         attributes[semconv.ERROR_TYPE] = failure[0]
     span = _span(exchange, f"{operation} {call.model}".strip(), attributes, failure)
-    record = agl_json.record(orjson.dumps(span), span)._replace(source=SOURCE)
+    record = agl_json.record(orjson.dumps(span), span)._replace(source=GATEWAY)
     return Recorded(
         record, said.usage, None if priced is None else priced.usd, operation, provider, model, said
     )
@@ -102,15 +103,16 @@ def read_answer(exchange: Exchange, *, max_bytes: int) -> tuple[Said, bytes]:
     """What the answer says, and its body, put together when it was a stream."""
     wire = wire_of(exchange.upstream_door)
     raw = decoded(exchange.body, exchange.encoding, limit=4 * max_bytes).data
-    if exchange.call.is_stream and raw.lstrip()[:1] != b"{":
+    # A streamed call may be answered with plain JSON all the same, as errors are.
+    if exchange.call.is_stream and raw.lstrip()[:1] not in (b"{", b"["):
         assembler = wire.assembler()
         assembler.feed(raw)
         body: Any = assembler.body()
         raw = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
     else:
-        body = _json(raw)
-    if isinstance(body, list) and len(body) == 1:  # pyright: ignore[reportUnknownArgumentType]
-        body = body[0]  # pyright: ignore[reportUnknownVariableType]
+        body = read_json(raw)
+    if is_list(body):  # Gemini's errors come in a list of one
+        body = next(iter(body), None)
     return (wire.said(body) if is_object(body) else NOTHING_SAID), raw
 
 
@@ -192,10 +194,3 @@ def _span(
         "parent": None,
         "resource": {"attributes": {"service.name": "leyden.gateway"}, "schema_url": ""},
     }
-
-
-def _json(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None

@@ -5,7 +5,7 @@ from typing import Any
 
 from leyden.gateway import parts
 from leyden.gateway.counts import responses_usage
-from leyden.gateway.error_bodies import error_of
+from leyden.gateway.error_bodies import error_of, only_error
 from leyden.gateway.parts import Part, text_of
 from leyden.gateway.reading import Asked, Assembler, Said
 from leyden.gateway.request_fields import parameters_of, session_of, tools_of
@@ -46,6 +46,8 @@ class Responses:
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says. The finish reason is why it is incomplete, else its status; `completion` has OpenAI chat's word."""
+        if not is_object(body):
+            return only_error(body)
         items = [item for item in list_or_empty(body.get("output")) if is_object(item)]
         found = [part for item in items for part in _item_parts(item)]
         status = text_of(body.get("status"))

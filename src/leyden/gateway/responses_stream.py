@@ -6,7 +6,7 @@ items; so is the output of a last event that leaves it empty, as some servers do
 
 from typing import Any, NamedTuple
 
-from leyden.gateway.deltas import Pieces, whole
+from leyden.gateway.deltas import Growing, Pieces, whole
 from leyden.gateway.sse import MAX_EVENT_BYTES, JsonStream
 from leyden.ingest.shapes import is_list, is_object, list_or_empty
 
@@ -45,6 +45,7 @@ class ResponseAssembler(JsonStream):
         super().__init__(max_event_bytes=max_event_bytes)
         self._response: dict[str, Any] = {}
         self._items: dict[int, dict[str, Any]] = {}
+        self._entries: dict[tuple[int, str], dict[int, dict[str, Any]]] = {}  # of an item's list, by position
         self._error: Any = None
 
     def take(self, kind: str, value: dict[str, Any]) -> None:
@@ -55,11 +56,11 @@ class ResponseAssembler(JsonStream):
             self._take_text(place, step, value)
         elif about in _PARTS and is_object(value.get("part")):
             name, index = _PARTS[about]
-            _put(self._item(value), name, _index(value, index), dict(value["part"]))
+            self._list(value, name)[_index(value, index)] = dict(value["part"])
         elif about == "response.output_item" and is_object(value.get("item")):
-            self._items[_index(value, "output_index")] = dict(value["item"])
+            self._begin(_index(value, "output_index"), value["item"])
         elif kind == "response.output_text.annotation.added":
-            part = _entry(self._item(value), _PLACES["response.output_text"], value)
+            part = self._entry(value, _PLACES["response.output_text"])
             part["annotations"] = [*list_or_empty(part.get("annotations")), value.get("annotation")]
         elif is_object(value.get("response")):
             self._response = value["response"]
@@ -78,18 +79,42 @@ class ResponseAssembler(JsonStream):
         """The answer so far, as one body; {} before the first event."""
         body = dict(self._response)
         if self._items and not (self.is_complete and body.get("output")):
-            body["output"] = [_whole(self._items[index]) for index in sorted(self._items)]
+            body["output"] = [self._whole(index) for index in sorted(self._items)]
         if self._error is not None and not body.get("error"):
             body["error"] = self._error
         return body
 
+    def _begin(self, index: int, item: dict[str, Any]) -> None:
+        self._items[index] = dict(item)
+        for name in ("content", "summary"):
+            self._entries.pop((index, name), None)
+
     def _item(self, value: dict[str, Any]) -> dict[str, Any]:
         return self._items.setdefault(_index(value, "output_index"), {})
 
+    def _list(self, value: dict[str, Any], name: str) -> dict[int, dict[str, Any]]:
+        """The entries of one of an item's lists, from those that the item came with on."""
+        key = _index(value, "output_index"), name
+        if key not in self._entries:
+            came = enumerate(list_or_empty(self._item(value).get(name)))
+            self._entries[key] = {i: dict(entry) for i, entry in came if is_object(entry)}
+        return self._entries[key]
+
+    def _entry(self, value: dict[str, Any], place: _Place) -> dict[str, Any]:
+        """The entry that an event is about, made when the event that begins it is missing."""
+        entries = self._list(value, place.entries or "content")
+        return entries.setdefault(_index(value, place.position), {"type": place.kind})
+
+    def _whole(self, index: int) -> dict[str, Any]:
+        """The item with its lists and texts joined."""
+        item = whole(Growing(self._items[index]))
+        for name in ("content", "summary"):
+            if entries := self._entries.get((index, name)):
+                item[name] = [whole(Growing(entries[i])) for i in sorted(entries)]
+        return item
+
     def _take_text(self, place: _Place, step: str, value: dict[str, Any]) -> None:
-        holder = self._item(value)
-        if place.entries:
-            holder = _entry(holder, place, value)
+        holder = self._entry(value, place) if place.entries else self._item(value)
         if step == "done" and isinstance(value.get(place.field), str):
             holder[place.field] = value[place.field]
         elif step == "delta" and isinstance(value.get("delta"), str):
@@ -106,34 +131,3 @@ class ResponseAssembler(JsonStream):
 def _index(value: dict[str, Any], name: str) -> int:
     index = value.get(name)
     return index if type(index) is int and index >= 0 else 0
-
-
-def _entry(item: dict[str, Any], place: _Place, value: dict[str, Any]) -> dict[str, Any]:
-    """The entry of one of the item's lists that an event is about, made when the event that begins it is missing."""
-    name, index = place.entries or "", _index(value, place.position)
-    entries = item.get(name)
-    if is_list(entries) and index < len(entries) and is_object(entries[index]):
-        return entries[index]
-    return _put(item, name, index, {"type": place.kind})
-
-
-def _put(item: dict[str, Any], name: str, index: int, entry: dict[str, Any]) -> dict[str, Any]:
-    """An index beyond the end comes last: an upstream that skips one must not cost memory."""
-    entries = item.get(name)
-    item[name] = entries = [*entries] if is_list(entries) else []
-    entries[index : index + 1] = [entry]
-    return entry
-
-
-def _whole(item: dict[str, Any]) -> dict[str, Any]:
-    """The item with its texts joined."""
-    return {
-        key: [_joined(entry) for entry in value]
-        if is_list(value) and not isinstance(value, Pieces)
-        else whole(value)
-        for key, value in item.items()
-    }
-
-
-def _joined(entry: Any) -> Any:
-    return {key: whole(value) for key, value in entry.items()} if is_object(entry) else entry

@@ -7,6 +7,8 @@ import re
 
 import orjson
 
+from leyden.ingest.shapes import is_object
+
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # An event longer than this is none that we look for, and is handed on before it is whole.
 _LONGEST = 64 * 1024
@@ -54,4 +56,4 @@ def _is_usage(event: bytes) -> bool:
         chunk = orjson.loads(event[at + 5 :].strip())
     except orjson.JSONDecodeError:
         return False
-    return isinstance(chunk, dict) and chunk.get("choices") == [] and bool(chunk.get("usage"))  # pyright: ignore[reportUnknownMemberType]
+    return is_object(chunk) and chunk.get("choices") == [] and bool(chunk.get("usage"))

@@ -5,7 +5,7 @@ from typing import Any
 
 from leyden.gateway.anthropic import CountTokens, Messages
 from leyden.gateway.call import Door
-from leyden.gateway.error_bodies import error_of
+from leyden.gateway.error_bodies import only_error
 from leyden.gateway.openai import Chat, Completions, Embeddings
 from leyden.gateway.openai_stream import ChunkAssembler
 from leyden.gateway.reading import Asked, Assembler, Said, Wire
@@ -21,7 +21,7 @@ class Models:
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """Nothing, or an error."""
-        return Said(None, None, (), None, [], [], error=error_of(body))
+        return only_error(body)
 
     def assembler(self) -> Assembler:
         """For a stream, which nobody sends."""

@@ -20,7 +20,7 @@ _TOKENS = slice(_SENT, _COST)  # input, output, cache read, cache write, reasoni
 _NEVER = (0.0, 0.0, 0.0, 0.0)
 
 
-def with_costs(records: Sequence[SpanRecord], overrides: Overrides = NO_OVERRIDES) -> Sequence[SpanRecord]:
+def with_costs(records: Sequence[SpanRecord], overrides: Overrides = NO_OVERRIDES) -> list[SpanRecord]:
     """The same records, with what their model calls cost where nobody said it and it can be known.
 
     A call without a start costs what it would have at the beginning of 1970: the oldest prices hold.

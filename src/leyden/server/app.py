@@ -45,12 +45,14 @@ from leyden.server.routes import (
     metrics,
     otlp,
     packs,
+    prices,
     resources,
     rollouts,
     runs,
     scores,
     search,
     spans,
+    spend,
     transfer,
     workers,
 )
@@ -59,8 +61,8 @@ from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
 ROUTERS = [
-    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, events, transfer, keys, database, packs,
-    gateway, health,
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, events, transfer, keys, prices, spend, database,
+    packs, gateway, health,
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from leyden.settings import Settings
 from leyden.store.listening import Listener
 from leyden.store.notices import EVERYTHING, Notice
 from leyden.store.opening import Store
+from leyden.store.price_lists import PriceLists
 
 if TYPE_CHECKING:
     from leyden.gateway.app import Gateway
@@ -101,8 +102,12 @@ class Context:
     started: float
     bell: Bell = field(default_factory=Bell)
     watchers: Watchers = field(default_factory=Watchers)
+    prices: PriceLists = field(init=False)
     gateway: "Gateway | None" = None  # None without the role, or without its packages
     draining: bool = False  # shutting down: long-polls and streams of events end at once
+
+    def __post_init__(self) -> None:
+        self.prices = PriceLists(self.store)
 
     def listen(self) -> Listener:
         """Start to hear what other replicas commit; close it at the end."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from leyden.ingest.record import SpanRecord
+from leyden.ingest.record import GATEWAY, SpanRecord
 from leyden.store import payloads, rollouts, rollups, scores, span_pages, tables, traces
 from leyden.store.engine import Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
@@ -214,7 +214,10 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
     if rewarded:
         scores.add_rewards(tx, rewarded, now=now)
     # An imported run has a source too, but told its times and input itself: only the root of a trace without a rollout says them.
-    root = next((r for r in new if r.parent_id is None and r.source is not None), None)
+    # A call through the gateway is one of many in its rollout, and the root of none.
+    root = next(
+        (r for r in new if r.parent_id is None and r.source is not None and r.source != GATEWAY), None
+    )
     if root is not None and place.source is not None:
         traces.end(tx, root, project=place.project, now=now)
 
