@@ -126,10 +126,11 @@ class LLMProxy:
         if (rollout_id is None) != (attempt_id is None):
             raise ValueError("rollout_id and attempt_id belong together: give both, or neither")
         endpoint = self.url
-        rest = {"model": model or self._only_model(), "sampling_parameters": sampling_parameters or {}}
+        name, parameters = model or self._only_model(), sampling_parameters or {}
         if rollout_id is None:
-            return ProxyLLM(endpoint=endpoint, **rest)
-        return LLM(endpoint=rollout_url(endpoint, rollout_id, attempt_id), **rest)
+            return ProxyLLM(endpoint=endpoint, model=name, sampling_parameters=parameters)
+        url = rollout_url(endpoint, rollout_id, attempt_id)
+        return LLM(endpoint=url, model=name, sampling_parameters=parameters)
 
     def _only_model(self) -> str:
         names = list(self._config.models)

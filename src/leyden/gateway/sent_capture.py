@@ -10,8 +10,9 @@ import orjson
 from leyden.errors import LeydenError, ServerUnreachable, StoreBusy
 from leyden.gateway.call import Exchange
 from leyden.gateway.capture import Capture
-from leyden.gateway.recording import SOURCE, Recorded
+from leyden.gateway.recording import Recorded
 from leyden.ingest.otlp_out import otlp_json_line
+from leyden.ingest.record import GATEWAY
 from leyden.ingest.shapes import object_or_empty
 from leyden.sdk.client import Client
 
@@ -36,7 +37,7 @@ class SentCapture(Capture):
                 return []
             # A rollout that nobody announced is refused with its spans; sending the others again changes nothing.
             for ids in {(record.rollout_id, record.attempt_id) for record in records}:
-                self._client.register_rollout(*ids, metadata={"source": SOURCE})
+                self._client.register_rollout(*ids, metadata={"source": GATEWAY})
             return self._send(body)
         except (ServerUnreachable, StoreBusy):
             raise
