@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from typing import Self
+from typing import Any, Self
 
 from leyden.agl.llm_proxy import LLMProxy, Store
 from leyden.gateway.model_list import PROVIDERS
@@ -43,13 +43,18 @@ def create_llm_proxy(
 
     Raises BadInput for an address that cannot be one, LeydenError when the store does not open.
     """
+    proxy = LLMProxy(model_list=[entry(model, api_key=api_key, base_url=base_url)], store=store)
+    return CompletionProxy(proxy, model=model)
+
+
+def entry(model: str, *, api_key: str | None, base_url: str | None) -> dict[str, Any]:
+    """The model as an entry of a `model_list`, with its provider and its key where they were not said."""
     named = _with_provider(model, has_address=base_url is not None)
     if api_key is None and base_url is None:
         api_key = _key_of_environment(named)
     known = {"model": named, "api_key": api_key, "api_base": base_url}
     parameters = {name: value for name, value in known.items() if value is not None}
-    proxy = LLMProxy(model_list=[{"model_name": model, "litellm_params": parameters}], store=store)
-    return CompletionProxy(proxy, model=model)
+    return {"model_name": model, "litellm_params": parameters}
 
 
 def _with_provider(model: str, *, has_address: bool) -> str:
