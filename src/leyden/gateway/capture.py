@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from leyden.errors import LeydenError, StoreBusy, StoreError
+from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreError
 from leyden.gateway.call import Exchange
 from leyden.gateway.identity import attempt_of
 from leyden.gateway.recording import Recorded
@@ -154,8 +154,8 @@ class Capture:
         pause_s = PAUSE_S[0]
         while True:
             try:
-                stored = self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
-            except (StoreBusy, StoreError) as error:
+                refused = self._stored(calls, project, size=size)
+            except (StoreBusy, StoreError, ServerUnreachable) as error:
                 if self._give_up_at is not None and time.monotonic() > self._give_up_at:
                     self._lose(len(calls), error.message)
                     return
@@ -163,10 +163,15 @@ class Capture:
                     self._ready.wait(pause_s)
                 pause_s = min(2 * pause_s, PAUSE_S[1])
                 continue
-            self.counts.recorded += len(calls) - len(stored.refused)
-            if stored.refused:
-                self._lose(len(stored.refused), next(iter(stored.refused.values())))
+            self.counts.recorded += len(calls) - len(refused)
+            if refused:
+                self._lose(len(refused), refused[0])
             return
+
+    def _stored(self, calls: list[tuple[Exchange, Recorded]], project: str, *, size: int) -> list[str]:
+        """Store calls once; why some of them were refused. Raises StoreBusy, StoreError, ServerUnreachable while that is away."""
+        stored = self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
+        return list(stored.refused.values())
 
     def _write(self, tx: Tx, calls: list[tuple[Exchange, Recorded]], project: str) -> spans.Stored:
         records = [self._filed(tx, exchange, found, project) for exchange, found in calls]
