@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from leyden.gateway.config import GatewayConfig
 
 DEFAULT_FILE = "leyden.yaml"
-PACKAGES = ("aiohttp", "yaml", "genai_prices")
+PACKAGES = ("aiohttp", "yaml")
 
 
 def open_gateway(store: Store, settings: Settings, *, prices: PriceLists) -> "Gateway | None":
