@@ -25,6 +25,8 @@ from leyden.store.opening import Store
 log = logging.getLogger("leyden.gateway")
 
 BATCH = 64
+# How long a call waits for others to be stored with: a transaction for each would cost as much as the call itself.
+LINGER_S = 0.05
 MOST_CALLS = 10_000
 MOST_BYTES = 256 * 2**20
 PAUSE_S = (0.1, 5.0)  # between two tries at a store that is away: the first, the longest
@@ -69,7 +71,7 @@ class Capture:
         self._store, self._read, self._also, self._quiet_s = store, read, also, quiet_s
         self._most_calls, self._most_bytes = most_calls, most_bytes
         self._queue: deque[_Offered] = deque()
-        self._bytes = 0
+        self._pending = self._bytes = 0
         self._ready = threading.Condition()
         self._closing = False
         self._give_up_at: float | None = None
@@ -78,13 +80,13 @@ class Capture:
 
     @property
     def pending(self) -> int:
-        """Calls that wait for the store."""
-        return len(self._queue)
+        """Calls that are not stored yet."""
+        return self._pending
 
     @property
     def has_room(self) -> bool:
         """Whether one more call would be taken: what the strict mode asks before it lets a call through."""
-        return len(self._queue) < self._most_calls and self._bytes < self._most_bytes and not self._closing
+        return self._pending < self._most_calls and self._bytes < self._most_bytes and not self._closing
 
     def offer(self, exchange: Exchange, done: Done | None = None) -> bool:
         """Take a call that is over; False when there is no room, and then it is counted as lost.
@@ -96,8 +98,10 @@ class Capture:
             has_room = self.has_room
             if has_room:
                 self._queue.append(_Offered(exchange, size, done))
+                self._pending += 1
                 self._bytes += size
-                self._ready.notify()
+                if len(self._queue) in (1, BATCH):  # between the two the thread waits for more
+                    self._ready.notify()
         if not has_room:
             self._lose(1, "the queue to the store is full")
             if done is not None:
@@ -113,16 +117,20 @@ class Capture:
         self._thread.join()
 
     def _work(self) -> None:
-        while True:
-            with self._ready:
-                while not (self._queue or self._closing):
-                    self._ready.wait()
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            if not batch:
-                return
+        while batch := self._next():
             self._handle(batch)
             with self._ready:
+                self._pending -= len(batch)
                 self._bytes -= sum(one.size for one in batch)
+
+    def _next(self) -> list[_Offered]:
+        """What is to be stored together; [] at the end."""
+        with self._ready:
+            while not (self._queue or self._closing):
+                self._ready.wait()
+            if len(self._queue) < BATCH and not self._closing:
+                self._ready.wait(LINGER_S)
+            return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
 
     def _handle(self, batch: list[_Offered]) -> None:
         read: list[tuple[Exchange, Recorded]] = []
