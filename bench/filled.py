@@ -35,7 +35,7 @@ _PLACE = re.compile(rb"baggage")
 
 @dataclass(frozen=True)
 class Filled:
-    """Where the store is, and how long making it took (0 when it was there): seconds of CPU and wall."""
+    """Where the store is, and how long each step of making it took, wall seconds (0 when it was there)."""
 
     database: str
     spans: int

@@ -1,8 +1,8 @@
 """Half of what the server can sustain, for half an hour, while it packs, indexes, prunes and answers questions: `make soak`.
 
 Promised, and checked at the end (exit code 1 when one fails): every answer is a success; every rollout that was not let go by the policy has
-exactly the spans that were acknowledged; memory and the write-ahead log do not grow; the log of the server is silent; `leyden db check` finds
-nothing. `tests/faults/test_soak.py` runs the same for seconds.
+exactly the spans that were acknowledged; memory and the write-ahead log do not grow; the log of the server is silent; `leyden db check
+--deep` finds nothing. `tests/faults/test_soak.py` runs the same for seconds.
 """
 
 import argparse
@@ -195,9 +195,9 @@ def complaints(server: Server) -> list[str]:
 
 
 def checked(database: Path) -> list[str]:
-    """What `leyden db check` finds."""
+    """What `leyden db check --deep` finds."""
     done = subprocess.run(
-        [sys.executable, "-m", "leyden", "db", "check", "--db", str(database)],
+        [sys.executable, "-m", "leyden", "db", "check", "--deep", "--db", str(database)],
         capture_output=True, text=True, check=False, env={**_environment(), "PYTHONPATH": str(ROOT / "src")},
     )  # fmt: skip
     return [] if done.returncode == 0 else [f"db check: {done.stdout[-800:]}{done.stderr[-400:]}"]

@@ -123,14 +123,14 @@ def client(settings: "Settings") -> "Iterator[Client]":
 
 
 @contextmanager
-def serving(settings: "Settings") -> Iterator[str]:
-    """The address of a real server on a free loopback port."""
+def serving(settings: "Settings", *, port: int = 0) -> Iterator[str]:
+    """The address of a real server on loopback; `port` 0 takes a free one."""
     import uvicorn
 
     from leyden.server.app import create_app
 
     server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning")
+        uvicorn.Config(create_app(settings), host="127.0.0.1", port=port, log_level="warning")
     )
     thread = threading.Thread(target=server.run)
     thread.start()

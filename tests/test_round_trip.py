@@ -4,7 +4,6 @@ In process on SQLite and PostgreSQL, over a port, and across a server that is aw
 """
 
 import asyncio
-import contextlib
 import os
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import leyden
-from conftest import Clock
+from conftest import Clock, serving
 from leyden import errors
 from leyden.sdk import config, delivery
 from leyden.sdk.calls import rollouts as rollout_calls
@@ -380,24 +379,6 @@ with leyden.rollout({"task": sys.argv[2]}):
 """
 
 
-@contextlib.contextmanager
-def serving(db: Path, port: int = 0) -> Iterator[str]:
-    """A server on loopback; `port` 0 takes a free one."""
-    import uvicorn
-
-    app = create_app(Settings(db=str(db)))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
-
-
 def run_child(url: str, name: str, tmp_path: Path) -> str:
     """Run an agent in a process of its own and return what it said on stderr."""
     done = subprocess.run(
@@ -421,12 +402,13 @@ def stored(client: Client) -> dict[str, tuple[str, int, float | None]]:
 def test_what_was_recorded_while_the_server_was_away_arrives_once_with_the_next_process(
     tmp_path: Path,
 ) -> None:
-    with serving(tmp_path / "first.db") as url:
+    with serving(Settings(db=str(tmp_path / "first.db"))) as url:
         port = int(url.rpartition(":")[2])
     assert "No Leyden server answers" in run_child(url, "left", tmp_path)
     # A copy of what waits on disk: a process that dies after sending leaves exactly that behind.
     shutil.copytree(tmp_path / "spool", tmp_path / "again")
-    with serving(tmp_path / "second.db", port) as same_url, Client(same_url) as client:
+    second = Settings(db=str(tmp_path / "second.db"))
+    with serving(second, port=port) as same_url, Client(same_url) as client:
         run_child(url, "next", tmp_path)
         whole = {"left": ("succeeded", 2, 1.0), "next": ("succeeded", 2, 1.0)}
         assert stored(client) == whole

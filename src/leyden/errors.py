@@ -16,10 +16,18 @@
     │   ├── StoreFull               no space left where the database lives                  507
     │   └── SchemaTooNew            the database was written by a newer Leyden              500
     ├── ServerUnreachable           the client got no answer from a Leyden server           503
+    ├── UpstreamError               a model server failed the gateway                       502
+    │   ├── UpstreamUnreachable     no connection to it                                     502
+    │   ├── UpstreamTimeout         one phase of a call took longer than it may             504
+    │   └── UpstreamBroken          its answer stopped in the middle, or was no HTTP        502
     └── MissingExtra                a command or feature needs `pip install leyden[…]`      500
 
 A message says what happened, to what, and what to do. `hint` holds the "what to do" when it is worth its own line.
 """
+
+from typing import Any, Literal
+
+UpstreamPhase = Literal["connect", "first byte", "idle", "total"]
 
 
 class LeydenError(Exception):
@@ -33,7 +41,7 @@ class LeydenError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self) -> tuple[type["LeydenError"], tuple[str, str | None]]:
+    def __reduce__(self) -> tuple[type["LeydenError"], tuple[Any, ...]]:
         # Runners hand errors across processes; the default reduction would lose the hint.
         return type(self), (self.message, self.hint)
 
@@ -144,6 +152,43 @@ class ServerUnreachable(LeydenError):
 
     code = "server_unreachable"
     status = 503
+
+
+class UpstreamError(LeydenError):
+    """A model server failed the gateway.
+
+    phase: what the call waited for when it failed: "connect", "first byte" (of the answer's body), "idle" (its next bytes) or
+    "total" (its end).
+    """
+
+    code = "upstream_error"
+    status = 502
+
+    def __init__(self, message: str, hint: str | None = None, phase: UpstreamPhase = "connect") -> None:
+        super().__init__(message, hint)
+        self.phase: UpstreamPhase = phase
+
+    def __reduce__(self) -> tuple[type["LeydenError"], tuple[Any, ...]]:
+        return type(self), (self.message, self.hint, self.phase)
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to a model server: its name, its port or its certificate."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeout(UpstreamError):
+    """One phase of a call to a model server took longer than its limit."""
+
+    code = "upstream_timeout"
+    status = 504
+
+
+class UpstreamBroken(UpstreamError):
+    """A model server's answer stopped in the middle, or was no HTTP."""
+
+    code = "upstream_broken"
 
 
 class MissingExtra(LeydenError):

@@ -125,6 +125,19 @@ def test_a_usage_error_exits_2_and_names_the_help(leyden: Callable[..., Any], wo
     assert said.out == ""
 
 
+@pytest.mark.parametrize("command", ["search", "spans", "rollouts", "export"])
+def test_a_word_that_was_read_as_an_option_is_told_where_it_goes(
+    leyden: Callable[..., Any], stored: Callable[..., None], command: str
+) -> None:
+    stored(run("ro-1", span("ro-1", "s1")))
+    said = leyden(command, "-test")
+    assert (said.code, said.out) == (2, "")
+    *_, hint = said.err.splitlines()
+    assert hint == f"  words that begin with - go after --: leyden {command} -- refund -test"
+    assert leyden(command, "--", "refund", "-test").code == 0
+    assert "go after" not in leyden(command, "--stroe").err, "a misspelt option is no word"
+
+
 @pytest.mark.parametrize("words", [["rollouts"], ["info"], ["analyze"], ["show", "ro-1"], ["findings"], ["keys", "list"]])  # fmt: skip
 def test_a_database_that_is_not_there_is_named_and_not_made(
     leyden: Callable[..., Any], db: Path, words: list[str]

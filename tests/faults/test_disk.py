@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+from faults.conftest import problems
 from faults.processes import leyden, until
 from leyden.server.app import create_app
 from leyden.settings import Settings
@@ -117,6 +118,7 @@ def test_a_full_disk_is_one_clear_answer_and_the_server_goes_on_when_space_retur
         assert spans_of(http) == held + 10
     with serving(Settings(db=str(small_disk.folder / "leyden.db"))) as http:
         assert spans_of(http) == held + 10
+    assert problems(str(small_disk.folder / "leyden.db")) == []
 
 
 def test_an_exporter_is_told_to_come_back_when_the_disk_is_full(tmp_path: Path) -> None:

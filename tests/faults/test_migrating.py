@@ -19,13 +19,20 @@ from leyden.store.opening import open_store
 ROLLOUTS = 60_000
 FILL = f"""
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROLLOUTS})
-    INSERT INTO rollout (rollout_id, project, status, input, config, start_time)
-    SELECT 'ro-' || i, 'default', 'succeeded', '1', '{{}}', i FROM n
+    INSERT INTO rollout (rollout_id, project, status, input, config, start_time, attempts, attempt_id, span_seq)
+    SELECT 'ro-' || i, 'default', 'succeeded', '1', '{{}}', i, 1, 'at-1', 1 FROM n
+"""
+FILL_ATTEMPTS = """
+    INSERT INTO attempt (rollout_id, attempt_id, sequence_id, status, start_time)
+    SELECT rollout_id, 'at-1', 1, 'succeeded', start_time FROM rollout
 """
 FILL_SPANS = """
     INSERT INTO span (id, project, rollout_id, attempt_id, sequence_id, trace_id, span_id, name, kind, status, derived_by)
     SELECT seq, 'default', rollout_id, 'at-1', 1, 't', 's', 'chat', 'llm', 'ok', 1 FROM rollout
 """
+FILL_PAYLOADS = (
+    "INSERT INTO span_payload (id, encoding, payload) SELECT id, 'agl', CAST('{}' AS %s) FROM span"
+)
 
 
 def start(*words: str) -> "subprocess.Popen[str]":
@@ -63,8 +70,10 @@ def older(url: str) -> None:
     database = open_database(url)
     migrations.upgrade(database, to="0001")
     with database.begin() as tx:
-        tx.driver(FILL)
-        tx.driver(FILL_SPANS)
+        for fill in (FILL, FILL_ATTEMPTS, FILL_SPANS, FILL_PAYLOADS % ("BLOB" if tx.is_sqlite else "BYTEA")):
+            tx.driver(fill)
+        if not tx.is_sqlite:
+            tx.driver("SELECT setval('span_id_seq', (SELECT max(id) FROM span))")
     database.close()
 
 

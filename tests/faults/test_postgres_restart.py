@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 import postgres_cluster
+from faults.conftest import problems
 from faults.load import Load, Sender
 from faults.processes import Server, running, until
 from leyden.sdk.client import Client
@@ -132,6 +133,7 @@ def test_a_restart_under_load_loses_nothing_and_the_server_recovers_by_itself(
         assert max(finished.values()) == 1
         check_it_listens_and_leads(server, http, url)
         assert server.stop() == 0
+    assert problems(url) == []
     assert not [line for line in server.log if "Traceback" in line]
 
 
@@ -170,4 +172,5 @@ def test_a_replica_whose_writer_is_ended_in_the_middle_of_its_load_goes_on(clust
             found, shared = load.stored(server.url)
             assert set(found) == load.all_span_ids()
             assert (max(found.values()), shared) == (1, 0)
+        assert problems(url) == []
         assert not [line for line in server.log if "Traceback" in line]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import click
 
 from leyden.cli import export_files
+from leyden.cli.main import Worded
 from leyden.cli.progress import progress
 from leyden.cli.session import connected, find_rollout, store_options
 from leyden.cli.units import many, since
@@ -24,7 +25,7 @@ from leyden.types import RolloutStatus
 Format = Literal["jsonl", "parquet", "otlp-json"]
 
 
-@click.command("export")
+@click.command("export", cls=Worded)
 @click.argument("filter_words", nargs=-1, metavar="[FILTER]…")
 @click.option(
     "--format", "kind", type=click.Choice(["jsonl", "parquet", "otlp-json"]), default="jsonl", show_default=True,

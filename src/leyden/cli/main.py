@@ -89,6 +89,20 @@ class Group(click.Group):
         return code if isinstance(code, int) else OK
 
 
+class Worded(click.Command):
+    """A command that takes words of a query: where one that begins with - was read as an option, it says where such words go."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was given. Raises click.NoSuchOption with a second line, unless an option was merely misspelt."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.possibilities:
+                raise
+            hint = f"words that begin with - go after --: {ctx.command_path} -- refund -test"
+            raise click.NoSuchOption(error.option_name, f"{error.message}\n  {hint}", ctx=ctx) from error
+
+
 def describe(error: Exception) -> list[str]:
     """An error as the lines a person reads."""
     from leyden.cli.safe_text import many_lines, one_line
@@ -117,8 +131,10 @@ def _print_anything() -> None:
 
 
 COMMANDS = {
-    "up": ("leyden.cli.up", "Start the server: store, OpenTelemetry collector, API."),
+    "up": ("leyden.cli.up", "Start the server: store, OpenTelemetry collector, gateway, API."),
     "serve": ("leyden.cli.serve", "Start one of several servers over one PostgreSQL."),
+    "gateway": ("leyden.cli.gateway", "Start a server for model calls alone."),
+    "run": ("leyden.cli.run", "Run any program with its model calls recorded."),
     "import": ("leyden.cli.import_runs", "Load recorded runs from files."),
     "export": ("leyden.cli.export", "Write rollouts to files that can be imported again."),
     "rollouts": ("leyden.cli.rollouts", "List rollouts, newest first."),

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from leyden.cli.main import Worded
 from leyden.cli.safe_text import print_json
 from leyden.cli.screen import Column, on_terminal, print_table
 from leyden.cli.session import connected, store_options
@@ -24,7 +25,7 @@ COLUMNS = [
 ]
 
 
-@click.command("rollouts")
+@click.command("rollouts", cls=Worded)
 @click.argument("filter_words", nargs=-1, metavar="[FILTER]…")
 @click.option("--status", type=click.Choice([s.value for s in RolloutStatus]), help="Only these.")
 @click.option("--mode", type=click.Choice(["train", "val", "test"]), help="Only these.")

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import click
 from rich.text import Text
 
+from leyden.cli.main import Worded
 from leyden.cli.safe_text import inline, one_line, print_json
 from leyden.cli.screen import on_terminal, screen
 from leyden.cli.session import connected, store_options
@@ -20,7 +21,7 @@ _INDENT = "    "
 _WAIT_S, _LOOK_S = 30.0, 0.1
 
 
-@click.command("search")
+@click.command("search", cls=Worded)
 @click.argument("words", nargs=-1, required=True, metavar="QUERY…")
 @click.option("--agent", help="Only spans of this agent.")
 @click.option("--model", help="Only calls of this model.")

@@ -4,6 +4,7 @@ import time
 
 import click
 
+from leyden.cli.main import Worded
 from leyden.cli.safe_text import print_json
 from leyden.cli.screen import Column, on_terminal, print_table
 from leyden.cli.session import connected, store_options
@@ -24,7 +25,7 @@ COLUMNS = [
 ]
 
 
-@click.command("spans")
+@click.command("spans", cls=Worded)
 @click.argument("filter_words", nargs=-1, metavar="[FILTER]…")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 @click.option("--cursor", help="Go on behind a page: `next_cursor` of its --json.")

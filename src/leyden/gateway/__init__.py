@@ -1,5 +1,7 @@
 """The gateway: model calls of agents that know nothing of Leyden, forwarded as they are and recorded beside it.
 
-One call, in the order of the files: `app` (the door it came in by, who it belongs to, whether it may), `upstreams` (where it goes, and
-where else when that fails), `streams` (bytes to the client as they arrive), `capture` (what becomes of it in the store).
+One call meets the files in this order. `doors` and `identity`: where it came in and whose it is. `app`: whether it may (`limits`,
+`hold`) and what the configuration sets (`config`, `deployments`, `outgoing`). `forward`: asked of an upstream (`routing`, `health`,
+`upstreams`, `pool`, `answer`), in another protocol where needed (`translate`), handed on as it arrives (`streams`). `capture`: off the path, its
+bytes are read (`decoding`, `wires`: one module for each protocol), become a span (`recording`, `conventions`) and go to the store.
 """

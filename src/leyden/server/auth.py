@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
+from leyden.asgi import Scope, header
 from leyden.errors import BadInput, Forbidden, Unauthorized
 from leyden.server.context import Context
-from leyden.server.http import Scope, header
 from leyden.settings import Settings
 from leyden.store import keys
 from leyden.store.keys import KeyRow

@@ -4,13 +4,17 @@ import asyncio
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from leyden.server.events import Watchers
-from leyden.server.price_lists import PriceLists
 from leyden.settings import Settings
 from leyden.store.listening import Listener
 from leyden.store.notices import EVERYTHING, Notice
 from leyden.store.opening import Store
+from leyden.store.price_lists import PriceLists
+
+if TYPE_CHECKING:
+    from leyden.gateway.app import Gateway
 
 # Another process may commit what a waiter here waits for: nobody sleeps longer than this without looking…
 POLL_S = 0.5
@@ -99,6 +103,7 @@ class Context:
     bell: Bell = field(default_factory=Bell)
     watchers: Watchers = field(default_factory=Watchers)
     prices: PriceLists = field(init=False)
+    gateway: "Gateway | None" = None  # None without the role, or without its packages
     draining: bool = False  # shutting down: long-polls and streams of events end at once
 
     def __post_init__(self) -> None:

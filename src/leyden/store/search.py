@@ -33,7 +33,7 @@ t = tables.rollout
 MOST = 200  # spans of one page
 SNIPPETS = 3  # of one span
 # One call looks at no more hits than this, and reads no more spans or characters to check what they say.
-LOOKED_AT, READ, READ_CHARS = 30_000, 2000, 6 * 2**20
+LOOKED_AT, READ, READ_CHARS = 30_000, 1500, 6 * 2**20
 _TEXTS_AT_ONCE = (256, 2048)
 _HITS_AT_ONCE = 2000
 _READ_AT_ONCE = 200

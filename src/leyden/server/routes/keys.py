@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from leyden.server.http import check_id
+from leyden.asgi import check_id
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import keys
 from leyden.store.keys import KeyRow

@@ -4,6 +4,7 @@ import asyncio
 import time
 from functools import partial
 
+from leyden.asgi import Reply, header
 from leyden.errors import BadFormat, LeydenError, StoreBusy, StoreFull
 from leyden.ingest import otlp, otlp_answers, otlp_json
 from leyden.ingest.costs import with_costs
@@ -11,7 +12,6 @@ from leyden.ingest.filing import Limits
 from leyden.ingest.prices import Overrides
 from leyden.ingest.record import Decoded, Rejected
 from leyden.server.hot import Call, Routes, takes
-from leyden.server.http import Reply, header
 from leyden.store import spans
 
 PROTOBUF = b"application/x-protobuf"

@@ -7,12 +7,12 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from leyden.asgi import check_id
 from leyden.errors import LeydenError
 from leyden.ingest import agl_json
 from leyden.ingest.costs import with_costs
 from leyden.ingest.record import SpanRecord
 from leyden.server import wire
-from leyden.server.http import check_id
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import rollouts, runs, scores
 from leyden.store.filters import rollout_tests

@@ -10,13 +10,13 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 
+from leyden.asgi import Reply, check_id, decode, error_reply, json_reply, unfit
 from leyden.errors import BadInput, LeydenError, NotFound, TooLarge
 from leyden.ingest import agl_json, payload
 from leyden.ingest.costs import with_costs
 from leyden.ingest.record import SpanRecord
 from leyden.server import wire
 from leyden.server.hot import Call, Routes, takes
-from leyden.server.http import Reply, check_id, decode, error_reply, json_reply, unfit
 from leyden.server.requests import Json, context_of, project_of
 from leyden.settings import Settings
 from leyden.store import span_lists, spans
