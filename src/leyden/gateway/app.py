@@ -14,11 +14,12 @@ from typing import Any
 import orjson
 
 from leyden.asgi import Receive, Reply, Scope, Send, read_body, send_reply
-from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy
+from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy, TooLarge
 from leyden.gateway.call import Call, Exchange, Family, Identity
 from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
 from leyden.gateway.conventions import OPERATIONS
+from leyden.gateway.decoding import read_json
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
 from leyden.gateway.forward import Forward
@@ -33,6 +34,7 @@ from leyden.gateway.refusals import refusal
 from leyden.gateway.routing import Target
 from leyden.gateway.translate import estimate_tokens
 from leyden.gateway.upstreams import Upstreams
+from leyden.ingest.nesting import is_deeper
 from leyden.ingest.prices import Priced, price
 from leyden.ingest.usage import Usage
 from leyden.settings import Settings
@@ -45,6 +47,8 @@ from leyden.store.spend import Spent
 
 # Kinds of upstream that understand `return_token_ids`.
 _TOKEN_KINDS = frozenset({"vllm", "sglang"})
+# What is changed in a request has to be written again, and orjson writes 254 levels.
+MAX_DEPTH = 200
 _NS = 10**9
 _DAY_NS = 86_400 * _NS
 
@@ -286,12 +290,11 @@ def _family(address: Address, scope: Scope) -> Family:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadFormat(
-            f"The body is not JSON: {error}", hint="send what the API of the model takes"
-        ) from None
+    if is_deeper(body, MAX_DEPTH):
+        raise TooLarge(f"The body nests deeper than {MAX_DEPTH} levels", hint="flatten it")
+    asked = read_json(body)
+    if asked is None:
+        raise BadFormat("The body is not JSON", hint="send what the API of the model takes")
     if not isinstance(asked, dict):
         raise BadFormat("The body is JSON, but no object", hint="send what the API of the model takes")
     return asked  # pyright: ignore[reportUnknownVariableType]

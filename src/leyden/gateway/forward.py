@@ -15,6 +15,7 @@ import orjson
 from leyden.asgi import Receive, Send
 from leyden.errors import BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
 from leyden.gateway.call import Call, Door, Exchange, Outcome
+from leyden.gateway.decoding import decoded
 from leyden.gateway.outgoing import Request, Settled, request
 from leyden.gateway.pool import Outgoing
 from leyden.gateway.refusals import refusal
@@ -148,7 +149,8 @@ class Forward:
             return
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if rendered.translator is not None:
-            body = _answer(rendered.translator, reached.status, body)
+            plain = decoded(pieces, _encoding_of(reached)).data
+            body = _answer(rendered.translator, reached.status, plain)
         await self._start(reached, length=len(body))
         await self._body(body, more=False)
 
@@ -158,7 +160,7 @@ class Forward:
         change: StreamTranslator | WithoutUsage | None = None
         if rendered.translator is not None:
             change = rendered.translator.stream()
-        elif rendered.request.asks_usage:
+        elif self._leaves_usage_out(reached):
             change = WithoutUsage()
         await self._start(reached)
         try:
@@ -180,9 +182,7 @@ class Forward:
 
     async def _start(self, reached: Reached, *, length: int | None = None) -> None:
         rendered = self._rendered[reached.target]
-        changes = rendered.translator is not None or (
-            self.call.is_stream and rendered.request.asks_usage and reached.status < 400
-        )
+        changes = rendered.translator is not None or self._leaves_usage_out(reached)
         # The server that serves the client says the date itself.
         dropped = (b"date", b"content-length", b"content-encoding") if changes else (b"date",)
         headers = [(name, value) for name, value in reached.headers if name not in dropped]
@@ -195,6 +195,11 @@ class Forward:
         headers += _about(self.call, reached)
         self._started = True
         await self.send({"type": "http.response.start", "status": reached.status, "headers": headers})
+
+    def _leaves_usage_out(self, reached: Reached) -> bool:
+        """Whether the client gets this stream without the counts that we asked for. One that comes compressed all the same passes whole."""
+        asks = self.call.is_stream and self._rendered[reached.target].request.asks_usage
+        return asks and reached.status < 400 and not _encoding_of(reached)
 
     async def _body(self, piece: bytes, *, more: bool) -> None:
         await self.send({"type": "http.response.body", "body": piece, "more_body": more})
@@ -225,11 +230,6 @@ class Forward:
         rendered = None if target is None else self._rendered.get(target)
         if rendered is not None:
             call.changed = rendered.request.changed
-        encoding = ""
-        if self._reached is not None:
-            encoding = next(
-                (v.decode("latin-1") for n, v in self._reached.headers if n == b"content-encoding"), ""
-            )
         return Exchange(
             call=call,
             outcome=outcome,
@@ -241,7 +241,7 @@ class Forward:
             tries=self._tries,
             sent=b"" if rendered is None else rendered.request.body,
             body=self.kept,
-            encoding=encoding,
+            encoding="" if self._reached is None else _encoding_of(self._reached),
             is_cut=self._is_cut,
             first_byte_ns=self._first_ns,
             ended_ns=time.time_ns(),
@@ -253,6 +253,14 @@ async def _left(receive: Receive) -> None:
     """Returns when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _encoding_of(reached: Reached) -> str:
+    """How the body is encoded; "" when it is not."""
+    found = next(
+        (value.decode("latin-1") for name, value in reached.headers if name == b"content-encoding"), ""
+    )
+    return "" if found.strip().lower() == "identity" else found
 
 
 def _outcome(failure: LeydenError) -> Outcome:

@@ -5,6 +5,7 @@ bodies (cut at the limit), and everything that was counted of the answer whateve
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -122,7 +123,10 @@ def read_answer(exchange: Exchange, *, max_bytes: int) -> tuple[Said, bytes]:
         assembler = wire.assembler()
         assembler.feed(raw)
         body: Any = assembler.body()
-        raw = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+        with suppress(
+            TypeError
+        ):  # arguments that nest deeper than orjson writes: the events are kept instead
+            raw = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
     else:
         body = read_json(raw)
     if is_list(body):  # Gemini's errors come in a list of one
