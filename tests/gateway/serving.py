@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -110,6 +111,20 @@ class Gateway:
         """The attributes of the only span of the rollout, with its status under "status" and "description"."""
         [span] = self.spans()
         return {**span.attributes, "status": span.status.status_code, "description": span.status.description}
+
+
+class Calling:
+    """A call in a thread of its own."""
+
+    def __init__(self, gate: Gateway, **more: Any) -> None:
+        self._given: list[httpx.Response] = []
+        self._thread = threading.Thread(target=lambda: self._given.append(gate.post(**more)))
+        self._thread.start()
+
+    def answer(self) -> httpx.Response:
+        """The answer, once it is there."""
+        self._thread.join(30)
+        return self._given[0]
 
 
 QUESTION = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello?"}]}

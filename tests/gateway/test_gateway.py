@@ -1,7 +1,6 @@
 """Model calls through a running gateway: what the client gets, what the upstream gets, what is recorded."""
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from fakes.model_answers import anthropic_events, chat_events, default_body, event
 from fakes.model_server import Gate, ModelServer, answer, chat, failing, gzipped, stream
 from faults.processes import until
-from gateway.serving import QUESTION, Gateway, at, gateway, only
+from gateway.serving import QUESTION, Calling, Gateway, at, gateway, only
 from gateway.streams import pieces_of
 from leyden.types import KeyLimits
 
@@ -513,26 +512,8 @@ def test_calls_at_once_are_bounded_by_the_key_and_free_again_after(gate: Gateway
     model.wait_for(before + 1)
     assert gate.post(headers=headers).status_code == 429
     waiting.open()
-    first.status()
+    first.answer()
     until(lambda: gate.post(headers=headers).status_code == 200)
-
-
-class Calling:
-    """A call in a thread of its own."""
-
-    def __init__(self, gate: Gateway, **more: Any) -> None:
-        self._given: list[httpx.Response] = []
-        self._thread = threading.Thread(target=lambda: self._given.append(gate.post(**more)))
-        self._thread.start()
-
-    def status(self) -> int:
-        """Of the answer, once it is there."""
-        return self.answer().status_code
-
-    def answer(self) -> httpx.Response:
-        """The answer, once it is there."""
-        self._thread.join(30)
-        return self._given[0]
 
 
 # ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -66,7 +66,7 @@ class Forward:
         error: str | None = None
         task = asyncio.current_task()
         assert task is not None
-        leaving = asyncio.ensure_future(_left(receive))
+        leaving = asyncio.ensure_future(left(receive))
         leaving.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
         try:
             outcome = await self._forwarded()
@@ -249,7 +249,7 @@ class Forward:
         )
 
 
-async def _left(receive: Receive) -> None:
+async def left(receive: Receive) -> None:
     """Returns when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
