@@ -12,18 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from leyden.errors import LeydenError, StoreBusy, StoreError
+from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreError
 from leyden.gateway.call import Exchange
 from leyden.gateway.identity import attempt_of
 from leyden.gateway.recording import Recorded
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollouts, spans
+from leyden.store import model_calls, rollouts, spans
 from leyden.store.engine import Tx
+from leyden.store.model_calls import Seen
 from leyden.store.opening import Store
 
 log = logging.getLogger("leyden.gateway")
 
 BATCH = 64
+# How long a call waits for others to be stored with: a transaction for each would cost as much as the call itself.
+LINGER_S = 0.05
 MOST_CALLS = 10_000
 MOST_BYTES = 256 * 2**20
 PAUSE_S = (0.1, 5.0)  # between two tries at a store that is away: the first, the longest
@@ -68,7 +71,7 @@ class Capture:
         self._store, self._read, self._also, self._quiet_s = store, read, also, quiet_s
         self._most_calls, self._most_bytes = most_calls, most_bytes
         self._queue: deque[_Offered] = deque()
-        self._bytes = 0
+        self._pending = self._bytes = 0
         self._ready = threading.Condition()
         self._closing = False
         self._give_up_at: float | None = None
@@ -77,13 +80,13 @@ class Capture:
 
     @property
     def pending(self) -> int:
-        """Calls that wait for the store."""
-        return len(self._queue)
+        """Calls that are not stored yet."""
+        return self._pending
 
     @property
     def has_room(self) -> bool:
         """Whether one more call would be taken: what the strict mode asks before it lets a call through."""
-        return len(self._queue) < self._most_calls and self._bytes < self._most_bytes and not self._closing
+        return self._pending < self._most_calls and self._bytes < self._most_bytes and not self._closing
 
     def offer(self, exchange: Exchange, done: Done | None = None) -> bool:
         """Take a call that is over; False when there is no room, and then it is counted as lost.
@@ -95,8 +98,10 @@ class Capture:
             has_room = self.has_room
             if has_room:
                 self._queue.append(_Offered(exchange, size, done))
+                self._pending += 1
                 self._bytes += size
-                self._ready.notify()
+                if len(self._queue) in (1, BATCH):  # between the two the thread waits for more
+                    self._ready.notify()
         if not has_room:
             self._lose(1, "the queue to the store is full")
             if done is not None:
@@ -112,16 +117,20 @@ class Capture:
         self._thread.join()
 
     def _work(self) -> None:
-        while True:
-            with self._ready:
-                while not (self._queue or self._closing):
-                    self._ready.wait()
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            if not batch:
-                return
+        while batch := self._next():
             self._handle(batch)
             with self._ready:
+                self._pending -= len(batch)
                 self._bytes -= sum(one.size for one in batch)
+
+    def _next(self) -> list[_Offered]:
+        """What is to be stored together; [] at the end."""
+        with self._ready:
+            while not (self._queue or self._closing):
+                self._ready.wait()
+            if len(self._queue) < BATCH and not self._closing:
+                self._ready.wait(LINGER_S)
+            return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
 
     def _handle(self, batch: list[_Offered]) -> None:
         read: list[tuple[Exchange, Recorded]] = []
@@ -153,8 +162,8 @@ class Capture:
         pause_s = PAUSE_S[0]
         while True:
             try:
-                stored = self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
-            except (StoreBusy, StoreError) as error:
+                refused = self._stored(calls, project, size=size)
+            except (StoreBusy, StoreError, ServerUnreachable) as error:
                 if self._give_up_at is not None and time.monotonic() > self._give_up_at:
                     self._lose(len(calls), error.message)
                     return
@@ -162,15 +171,27 @@ class Capture:
                     self._ready.wait(pause_s)
                 pause_s = min(2 * pause_s, PAUSE_S[1])
                 continue
-            self.counts.recorded += len(calls) - len(stored.refused)
-            if stored.refused:
-                self._lose(len(stored.refused), next(iter(stored.refused.values())))
+            self.counts.recorded += len(calls) - len(refused)
+            if refused:
+                self._lose(len(refused), refused[0])
             return
+
+    def _stored(self, calls: list[tuple[Exchange, Recorded]], project: str, *, size: int) -> list[str]:
+        """Store calls once; why some of them were refused. Raises StoreBusy, StoreError, ServerUnreachable while that is away."""
+        stored = self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
+        return list(stored.refused.values())
 
     def _write(self, tx: Tx, calls: list[tuple[Exchange, Recorded]], project: str) -> spans.Stored:
         records = [self._filed(tx, exchange, found, project) for exchange, found in calls]
+        seen = [_seen(exchange, found) for exchange, found in calls]
+        records = [
+            model_calls.repeated(record) if call is not None and model_calls.is_reported(tx, call) else record
+            for record, call in zip(records, seen, strict=True)
+        ]
         stored = spans.insert(tx, records, project=project, now=time.time(), quiet_s=self._quiet_s)
-        self._also(tx, [one for one, is_new in zip(calls, stored.is_new, strict=True) if is_new])
+        new = [n for n, is_new in enumerate(stored.is_new) if is_new]
+        model_calls.remember(tx, [call for n in new if (call := seen[n]) is not None])
+        self._also(tx, [calls[n] for n in new])
         return stored
 
     def _filed(self, tx: Tx, exchange: Exchange, found: Recorded, project: str) -> SpanRecord:
@@ -184,3 +205,10 @@ class Capture:
     def _lose(self, number: int, why: str) -> None:
         self.counts.lost += number
         log.warning("%d calls were not recorded: %s (%d so far)", number, why, self.counts.lost)
+
+
+def _seen(exchange: Exchange, found: Recorded) -> Seen | None:
+    """What an SDK's report of the same call is known by."""
+    if found.said.id is None:
+        return None
+    return Seen(found.record.rollout_id, found.said.id, exchange.call.began_ns, exchange.ended_ns)
