@@ -22,7 +22,7 @@ from leyden.gateway.conventions import OPERATIONS
 from leyden.gateway.decoding import read_json
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
-from leyden.gateway.forward import Forward, left
+from leyden.gateway.forward import Forward, left, stopping
 from leyden.gateway.hold import Hold
 from leyden.gateway.identity import Identities
 from leyden.gateway.limits import Account, Lease, Limits
@@ -115,6 +115,9 @@ class Gateway:
         except LeydenError as error:
             status = await _refuse(send, error, call.family)
             exchange = _ended(call, "refused", status=status, error=error.message)
+        except asyncio.CancelledError:  # by a server that stops, while the call waited to be let in
+            status = await _refuse(send, stopping(), call.family)
+            exchange = _ended(call, "refused", status=status, error=stopping().message)
         except BaseException:
             if lease is not None:
                 lease.settle(None, None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from leyden.asgi import Receive, Send
-from leyden.errors import BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
+from leyden.errors import BadInput, LeydenError, StoreBusy, UpstreamBroken, UpstreamError, UpstreamTimeout
 from leyden.gateway.call import Call, Door, Exchange, Outcome
 from leyden.gateway.decoding import decoded
 from leyden.gateway.outgoing import Request, Settled, request
@@ -61,7 +61,7 @@ class Forward:
     _tries: int = 0
 
     async def run(self, receive: Receive) -> Exchange:
-        """Serve the call. Never raises but for a cancellation that is not the client's leaving."""
+        """Serve the call. Never raises; a cancellation that is not the client's leaving is the server's end, and ends the call."""
         outcome: Outcome = "ok"
         error: str | None = None
         task = asyncio.current_task()
@@ -71,10 +71,12 @@ class Forward:
         try:
             outcome = await self._forwarded()
         except asyncio.CancelledError:
-            if not leaving.done() or leaving.cancelled():
-                raise
             task.uncancel()
-            outcome = "cancelled"
+            if leaving.done():
+                outcome = "cancelled"
+            else:
+                outcome, error = "broken", "the server stopped before the answer was over"
+                await self._refuse(stopping())
         except LeydenError as failure:
             outcome, error = _outcome(failure), failure.message
             await self._refuse(failure)
@@ -247,6 +249,11 @@ class Forward:
             ended_ns=time.time_ns(),
             error=error,
         )
+
+
+def stopping() -> LeydenError:
+    """What a call is told that the server cannot wait for any longer."""
+    return StoreBusy("The server is stopping", hint="try again in a second")
 
 
 async def left(receive: Receive) -> None:
