@@ -172,6 +172,8 @@ def _how(exchange: Exchange, *, shared: float | None) -> dict[str, Any]:
     for name, value in call.headers:
         if name == b"x-leyden-agent":
             optional[semconv.AGENT_NAME] = value.decode("latin-1")[:200]
+        elif name == b"x-claude-code-agent-id":
+            optional["gen_ai.agent.id"] = value.decode("latin-1")[:200]
         elif name == b"user-agent":
             optional["user_agent.original"] = value.decode("latin-1")[:200]
     return found | {name: value for name, value in optional.items() if value is not None}
