@@ -14,14 +14,15 @@ from typing import Any
 import orjson
 
 from leyden.asgi import Receive, Reply, Scope, Send, read_body, send_reply
-from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy
-from leyden.gateway.call import Call, Exchange, Family, Identity
+from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy, TooLarge
+from leyden.gateway.call import Call, Exchange, Family, Identity, Outcome
 from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
 from leyden.gateway.conventions import OPERATIONS
+from leyden.gateway.decoding import read_json
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
-from leyden.gateway.forward import Forward
+from leyden.gateway.forward import Forward, left, stopping
 from leyden.gateway.hold import Hold
 from leyden.gateway.identity import Identities
 from leyden.gateway.limits import Account, Lease, Limits
@@ -34,6 +35,7 @@ from leyden.gateway.refusals import refusal
 from leyden.gateway.routing import Target
 from leyden.gateway.translate import estimate_tokens
 from leyden.gateway.upstreams import Upstreams
+from leyden.ingest.nesting import is_deeper
 from leyden.ingest.prices import Priced, price
 from leyden.ingest.usage import Usage
 from leyden.settings import Settings
@@ -46,6 +48,8 @@ from leyden.store.spend import Spent
 
 # Kinds of upstream that understand `return_token_ids`.
 _TOKEN_KINDS = frozenset({"vllm", "sglang"})
+# What is changed in a request has to be written again, and orjson writes 254 levels.
+MAX_DEPTH = 200
 _NS = 10**9
 _DAY_NS = 86_400 * _NS
 
@@ -119,7 +123,11 @@ class Gateway:
             lease = await self._admit(call, key)
             exchange = await self._let_in(call, receive, send)
         except LeydenError as error:
-            exchange = _refused(call, error, await _refuse(send, error, call.family))
+            status = await _refuse(send, error, call.family)
+            exchange = _ended(call, "refused", status=status, error=error.message)
+        except asyncio.CancelledError:  # by a server that stops, while the call waited to be let in
+            status = await _refuse(send, stopping(), call.family)
+            exchange = _ended(call, "refused", status=status, error=stopping().message)
         except BaseException:
             if lease is not None:
                 lease.settle(None, None)
@@ -129,7 +137,9 @@ class Gateway:
 
     async def _let_in(self, call: Call, receive: Receive, send: Send) -> Exchange:
         """Serve a call that may be made, once the gateway is not paused. Raises RateLimited when it stays so."""
-        version = await self.hold.enter()
+        is_in, version = await self._entered(receive)
+        if not is_in:
+            return _ended(call, "cancelled")
         try:
             config, upstreams = self.config, self.upstreams  # another configuration may come meanwhile
             served = await self._served(call)
@@ -149,7 +159,22 @@ class Gateway:
         exchange.resources = {} if served is None else served.attributes()
         return exchange
 
+    async def _entered(self, receive: Receive) -> tuple[bool, str | None]:
+        """Whether a call was let in, and its policy version; False for a client that left while it waited."""
+        if not self.hold.is_paused:
+            return True, await self.hold.enter()
+        entering = asyncio.ensure_future(self.hold.enter())
+        leaving = asyncio.ensure_future(left(receive))
+        try:
+            await asyncio.wait({entering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            return (True, entering.result()) if entering.done() else (False, None)
+        finally:
+            entering.cancel()
+            leaving.cancel()
+
     def _finish(self, exchange: Exchange, lease: Lease | None) -> None:
+        if lease is not None and exchange.upstream is None:
+            lease.cancel()  # it went nowhere
         if exchange.call.door in OPERATIONS:
             done = None if lease is None or exchange.call.key_id is None else _settling(lease)
             self.capture.offer(exchange, done)
@@ -295,12 +320,11 @@ def _family(address: Address, scope: Scope) -> Family:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadFormat(
-            f"The body is not JSON: {error}", hint="send what the API of the model takes"
-        ) from None
+    if is_deeper(body, MAX_DEPTH):
+        raise TooLarge(f"The body nests deeper than {MAX_DEPTH} levels", hint="flatten it")
+    asked = read_json(body)
+    if asked is None:
+        raise BadFormat("The body is not JSON", hint="send what the API of the model takes")
     if not isinstance(asked, dict):
         raise BadFormat("The body is JSON, but no object", hint="send what the API of the model takes")
     return asked  # pyright: ignore[reportUnknownVariableType]
@@ -313,12 +337,12 @@ async def _refuse(send: Send, error: LeydenError, family: Family) -> int:
     return status
 
 
-def _refused(call: Call, error: LeydenError, status: int) -> Exchange:
-    """A call that was turned away before it went anywhere."""
+def _ended(call: Call, outcome: Outcome, *, status: int = 0, error: str | None = None) -> Exchange:
+    """A call that ended before it went anywhere."""
     return Exchange(
-        call=call, outcome="refused", status=status, upstream=None, upstream_family=call.family, upstream_door=call.door,
+        call=call, outcome=outcome, status=status, upstream=None, upstream_family=call.family, upstream_door=call.door,
         upstream_model=None, tries=0, sent=b"", body=[], encoding="", is_cut=False, first_byte_ns=None, ended_ns=time.time_ns(),
-        error=error.message,
+        error=error,
     )  # fmt: skip
 
 

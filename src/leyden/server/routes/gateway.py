@@ -83,10 +83,11 @@ async def resume(request: Request, asked: Annotated[Resume, body_of(Resume)]) ->
 
 
 def _state(gateway: "Gateway") -> dict[str, Any]:
+    standing = gateway.upstreams.health.snapshot(now=gateway.upstreams.now())
     return {
         **asdict(gateway.hold.state()),
         "recorded": gateway.capture.counts.recorded,
         "lost": gateway.capture.counts.lost,
         "pending": gateway.capture.pending,
-        "upstreams": gateway.upstreams.health.snapshot(now=gateway.upstreams.now()),
+        "upstreams": {name: each._asdict() for name, each in standing.items()},
     }
