@@ -19,7 +19,7 @@ import struct
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, Literal
@@ -70,12 +70,15 @@ Step = bytes | Gate | Literal["close", "reset"]
 class Answer:
     """One scripted answer. status 0: no HTTP head at all, the steps are what goes over the wire.
 
+    headers: pairs where a name comes more than once.
     framing: "length" announces content-length (claimed_length, when given, instead of the truth), "chunked" writes each step as one
     chunk, "close" ends the body by closing the connection.
     """
 
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = field(
+        default_factory=lambda: {"content-type": "application/json"}
+    )
     steps: tuple[Step, ...] = ()
     framing: Literal["length", "chunked", "close"] = "length"
     claimed_length: int | None = None
@@ -123,7 +126,7 @@ def gzipped(plain: Answer) -> Answer:
         for step in plain.steps
     ]
     steps = (*steps, squeeze.flush())
-    return replace(plain, steps=steps, headers={**plain.headers, "content-encoding": "gzip"})
+    return replace(plain, steps=steps, headers={**dict(plain.headers), "content-encoding": "gzip"})
 
 
 @dataclass
@@ -304,7 +307,8 @@ async def _play(given: Answer, writer: asyncio.StreamWriter) -> bool:
 
 def _head(given: Answer) -> bytes:
     lines = [f"HTTP/1.1 {given.status} Scripted"]
-    lines += [f"{name}: {value}" for name, value in given.headers.items()]
+    pairs = given.headers.items() if isinstance(given.headers, Mapping) else given.headers
+    lines += [f"{name}: {value}" for name, value in pairs]
     if given.framing == "length":
         lines.append(f"content-length: {given.length}")
     if given.framing == "chunked":

@@ -26,7 +26,10 @@ _DOORS: dict[str, Door] = {
 
 @dataclass
 class Recorded:
-    """One exchange. body is as it was sent, encoded as `encoding` says; plain is the same without its encoding."""
+    """One exchange. body is as it was sent, encoded as `encoding` says; plain is the same without its encoding.
+
+    headers: of the answer, a pair for each value, names in lower case.
+    """
 
     name: str
     door: Door
@@ -34,6 +37,8 @@ class Recorded:
     status: int
     encoding: str
     body: bytes
+    url: str
+    headers: tuple[tuple[str, str], ...]
 
     @property
     def plain(self) -> bytes:
@@ -76,4 +81,6 @@ def _of(name: str, cassette: dict[str, Any]) -> Iterator[Recorded]:
             response["status"]["code"],
             (headers.get("content-encoding") or [""])[0],
             body if isinstance(body, bytes) else body.encode(),
+            request["uri"],
+            tuple((key, value) for key, values in headers.items() for value in values),
         )

@@ -72,7 +72,8 @@ class Upstream(_Part):
     family: the protocol it speaks best. doors: the surfaces it serves itself; calls of others are translated into its family.
     timeouts: see there. max_connections: calls at once (over HTTP/1.1 each has a connection); more of them wait.
     client_keys: "forward" sends on the client's own key when none is configured, "drop" never does (the default for vllm, sglang
-    and ollama). price_provider: whose price list applies, as genai-prices calls it; by default told from the model's name.
+    and ollama). price_provider: whose price list applies, as genai-prices calls it; by default that of its kind (vllm, sglang and
+    ollama have none), and for compatible it is told from the model's name.
     """
 
     kind: Kind

@@ -104,7 +104,9 @@ class Endpoint:
         # A dated version names the deployment in the URL; the v1 surface reads it from the body's `model`.
         is_deployment = is_dated and bare.startswith(_AZURE_DEPLOYMENT_PATHS)
         between = f"/deployments/{quote(model, safe='')}" if is_deployment else ""
-        return f"{self.root}{between}{bare}?api-version={quote(version)}" + (f"&{query}" if query else "")
+        # Azure's client names a version itself; the one that is configured counts.
+        others = [part for part in query.split("&") if part and not part.startswith("api-version=")]
+        return f"{self.root}{between}{bare}?{'&'.join([f'api-version={quote(version)}', *others])}"
 
 
 def root_url(upstream: Upstream) -> str:

@@ -183,7 +183,8 @@ class Forward:
         changes = rendered.translator is not None or (
             self.call.is_stream and rendered.request.asks_usage and reached.status < 400
         )
-        dropped = (b"content-length", b"content-encoding") if changes else ()
+        # The server that serves the client says the date itself.
+        dropped = (b"date", b"content-length", b"content-encoding") if changes else (b"date",)
         headers = [(name, value) for name, value in reached.headers if name not in dropped]
         if changes and length is not None:
             headers.append((b"content-length", str(length).encode()))

@@ -31,6 +31,19 @@ PROVIDERS = {
 }
 """`gen_ai.provider.name` by kind of upstream, where the two differ."""
 
+PRICE_LISTS = {
+    "openai": "openai",
+    "azure": "azure",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "vertex": "google",
+    "bedrock": "aws",
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "ollama": "ollama",
+}
+"""Whose price list applies by kind of upstream, where the configuration names none; the last three are known to have none."""
+
 NOTHING_SAID = Said(None, None, (), None, [], [])
 _STOPPED = {"cancelled": "the client left", "broken": "the answer broke off", "timeout": "no answer in time"}
 
@@ -73,7 +86,8 @@ def recorded(
         at_s = exchange.ended_ns / 1e9
         # An upstream may call its model what no list knows; what it was asked for is the next best name.
         names = dict.fromkeys((model, exchange.upstream_model or model))
-        found = (price(said.usage, price_provider, name, at_s, said.service_tier) for name in names)
+        seller = price_provider or PRICE_LISTS.get(kind)
+        found = (price(said.usage, seller, name, at_s, said.service_tier) for name in names)
         priced = next((one for one in found if one is not None), None)
     attributes: dict[str, Any] = {
         semconv.OPERATION: operation,
