@@ -15,6 +15,7 @@ import orjson
 from leyden.asgi import Receive, Send
 from leyden.errors import BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
 from leyden.gateway.call import Call, Door, Exchange, Outcome
+from leyden.gateway.leaving import Leaving
 from leyden.gateway.outgoing import Request, Settled, request
 from leyden.gateway.pool import Outgoing
 from leyden.gateway.refusals import refusal
@@ -63,14 +64,12 @@ class Forward:
         """Serve the call. Never raises but for a cancellation that is not the client's leaving."""
         outcome: Outcome = "ok"
         error: str | None = None
-        task = asyncio.current_task()
-        assert task is not None
-        leaving = asyncio.ensure_future(_left(receive))
-        leaving.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
+        leaving = Leaving(receive)
         try:
             outcome = await self._forwarded()
         except asyncio.CancelledError:
-            if not leaving.done() or leaving.cancelled():
+            task = asyncio.current_task()
+            if task is None or not leaving.has_left:
                 raise
             task.uncancel()
             outcome = "cancelled"
@@ -78,7 +77,7 @@ class Forward:
             outcome, error = _outcome(failure), failure.message
             await self._refuse(failure)
         finally:
-            leaving.cancel()
+            leaving.stop()
             if self._reached is not None and outcome != "ok":
                 self._reached.abort()
         return self._exchange(outcome, error)
@@ -247,12 +246,6 @@ class Forward:
             ended_ns=time.time_ns(),
             error=error,
         )
-
-
-async def _left(receive: Receive) -> None:
-    """Returns when the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _outcome(failure: LeydenError) -> Outcome:
