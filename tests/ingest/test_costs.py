@@ -30,9 +30,9 @@ def test_a_batch_is_priced_as_each_of_its_calls_alone(
     sent, got, read, written, thought = counts
     if sent is not None:  # as the rules derive it, the first contains the others
         sent += (read or 0) + (written or 0)
-    columns = dict(
-        input_tokens=sent, output_tokens=got, cache_read_tokens=read, cache_write_tokens=written, reasoning_tokens=thought
-    )  # fmt: skip
+    columns = {
+        "input_tokens": sent, "output_tokens": got, "cache_read_tokens": read, "cache_write_tokens": written, "reasoning_tokens": thought,
+    }  # fmt: skip
     record = make_span("ro-1", "at-1", provider=named[0], model=named[1], start_ns=start_ns, **columns)
     (found,) = with_costs([record], OWN)
     at_s = (start_ns or 0) / 1e9

@@ -95,7 +95,13 @@ def money(usd: float | None, *, is_bound: bool = False) -> str:
 
 @command.group("prices")
 def prices() -> None:
-    """Set, list and delete prices of your own; they win over the list that Leyden comes with."""
+    """Set, list and delete prices of your own; they win over the list that Leyden comes with.
+
+    \b
+    Examples:
+      leyden costs prices set 'ollama/*' --input 0 --output 0
+      leyden costs prices list
+    """
 
 
 RATES = {

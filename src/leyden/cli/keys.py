@@ -73,7 +73,7 @@ def create(
     \b
     Examples:
       leyden keys create --name ci --scope ingest
-      leyden keys create --name bot --scope gateway --model 'gpt-4o*' --rpm 60 --usd-per-day 5 --expires 30d
+      leyden keys create --name bot --scope gateway --model 'gpt-4o*' --rpm 60 --usd-per-day 5
     """
     limits = limits_of(
         models=models, requests_per_minute=rpm, tokens_per_minute=tpm, usd_per_day=usd_per_day, usd_per_rollout=usd_per_rollout,

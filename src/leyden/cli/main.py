@@ -131,8 +131,10 @@ def _print_anything() -> None:
 
 
 COMMANDS = {
-    "up": ("leyden.cli.up", "Start the server: store, OpenTelemetry collector, API."),
+    "up": ("leyden.cli.up", "Start the server: store, OpenTelemetry collector, gateway, API."),
     "serve": ("leyden.cli.serve", "Start one of several servers over one PostgreSQL."),
+    "gateway": ("leyden.cli.gateway", "Start a server for model calls alone."),
+    "run": ("leyden.cli.run", "Run any program with its model calls recorded."),
     "import": ("leyden.cli.import_runs", "Load recorded runs from files."),
     "export": ("leyden.cli.export", "Write rollouts to files that can be imported again."),
     "rollouts": ("leyden.cli.rollouts", "List rollouts, newest first."),

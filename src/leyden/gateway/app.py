@@ -6,7 +6,7 @@ path waits for the database but the first look at a key's budget or a deployment
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -53,14 +53,20 @@ class Gateway:
     """Everything between a door and an upstream. Serves in one event loop; `close` in the same one."""
 
     def __init__(
-        self, store: Store, config: GatewayConfig, settings: Settings, *, prices: PriceLists
+        self,
+        store: Store,
+        config: GatewayConfig,
+        settings: Settings,
+        *,
+        prices: PriceLists,
+        capture: Callable[..., Capture] = Capture,
     ) -> None:
         self.config = config
         self.upstreams = Upstreams(config)
         hold = config.gateway.hold
         self.hold = Hold(limit=hold.limit, seconds=hold.seconds)
         self.limits = Limits(read=self._spent, price=self._guessed_price)
-        self.capture = Capture(store, self._read, also=_spend, quiet_s=settings.quiet_s)
+        self.capture = capture(store, self._read, also=_spend, quiet_s=settings.quiet_s)
         self._store, self._settings, self._prices = store, settings, prices
         self._identities = Identities(quiet_s=settings.quiet_s)
         self._deployments = Deployments(store)

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from leyden.errors import LeydenError, StoreBusy, StoreError
+from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreError
 from leyden.gateway.call import Exchange
 from leyden.gateway.identity import attempt_of
 from leyden.gateway.recording import Recorded
 from leyden.ingest.record import SpanRecord
-from leyden.store import rollouts, spans
+from leyden.store import model_calls, rollouts, spans
 from leyden.store.engine import Tx
+from leyden.store.model_calls import Seen
 from leyden.store.opening import Store
 
 log = logging.getLogger("leyden.gateway")
@@ -161,8 +162,8 @@ class Capture:
         pause_s = PAUSE_S[0]
         while True:
             try:
-                stored = self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
-            except (StoreBusy, StoreError) as error:
+                refused = self._stored(calls, project, size=size)
+            except (StoreBusy, StoreError, ServerUnreachable) as error:
                 if self._give_up_at is not None and time.monotonic() > self._give_up_at:
                     self._lose(len(calls), error.message)
                     return
@@ -170,15 +171,27 @@ class Capture:
                     self._ready.wait(pause_s)
                 pause_s = min(2 * pause_s, PAUSE_S[1])
                 continue
-            self.counts.recorded += len(calls) - len(stored.refused)
-            if stored.refused:
-                self._lose(len(stored.refused), next(iter(stored.refused.values())))
+            self.counts.recorded += len(calls) - len(refused)
+            if refused:
+                self._lose(len(refused), refused[0])
             return
+
+    def _stored(self, calls: list[tuple[Exchange, Recorded]], project: str, *, size: int) -> list[str]:
+        """Store calls once; why some of them were refused. Raises StoreBusy, StoreError, ServerUnreachable while that is away."""
+        stored = self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
+        return list(stored.refused.values())
 
     def _write(self, tx: Tx, calls: list[tuple[Exchange, Recorded]], project: str) -> spans.Stored:
         records = [self._filed(tx, exchange, found, project) for exchange, found in calls]
+        seen = [_seen(exchange, found) for exchange, found in calls]
+        records = [
+            model_calls.repeated(record) if call is not None and model_calls.is_reported(tx, call) else record
+            for record, call in zip(records, seen, strict=True)
+        ]
         stored = spans.insert(tx, records, project=project, now=time.time(), quiet_s=self._quiet_s)
-        self._also(tx, [one for one, is_new in zip(calls, stored.is_new, strict=True) if is_new])
+        new = [n for n, is_new in enumerate(stored.is_new) if is_new]
+        model_calls.remember(tx, [call for n in new if (call := seen[n]) is not None])
+        self._also(tx, [calls[n] for n in new])
         return stored
 
     def _filed(self, tx: Tx, exchange: Exchange, found: Recorded, project: str) -> SpanRecord:
@@ -192,3 +205,10 @@ class Capture:
     def _lose(self, number: int, why: str) -> None:
         self.counts.lost += number
         log.warning("%d calls were not recorded: %s (%d so far)", number, why, self.counts.lost)
+
+
+def _seen(exchange: Exchange, found: Recorded) -> Seen | None:
+    """What an SDK's report of the same call is known by."""
+    if found.said.id is None:
+        return None
+    return Seen(found.record.rollout_id, found.said.id, exchange.call.began_ns, exchange.ended_ns)

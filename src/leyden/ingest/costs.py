@@ -33,7 +33,7 @@ def with_costs(records: Sequence[SpanRecord], overrides: Overrides = NO_OVERRIDE
         if row[_KIND] not in CALLS or row[_COST] is not None:
             continue
         start_ns, provider, model = row[_START], row[_PROVIDER], row[_MODEL]
-        sent, got, read, written, _ = row[_TOKENS]
+        sent, got, read, written, thought = row[_TOKENS]
         if model is None or (sent is None and got is None):
             continue
         key = (provider, model, start_ns // _DAY_NS if start_ns else 0)
@@ -46,6 +46,8 @@ def with_costs(records: Sequence[SpanRecord], overrides: Overrides = NO_OVERRIDE
                 usd += read * (rates[1] - rates[0])
             if written:
                 usd += written * (rates[2] - rates[0])
+            if thought and thought > got:  # counted apart: see `usage_of`
+                usd += thought * rates[3]
         else:
             usd = _usd(records[place], overrides)
         if usd is not None:

@@ -30,7 +30,7 @@ from leyden.ingest import native
 from leyden.server import openapi
 from leyden.server.auth import Guard
 from leyden.server.context import Context
-from leyden.server.gateway import missing_extra, open_gateway
+from leyden.server.gateway import OpenGateway, missing_extra, open_gateway
 from leyden.server.hot import ATTEMPT, answer, match
 from leyden.server.jobs import Jobs
 from leyden.server.metrics import Meter, WriterState
@@ -128,14 +128,16 @@ class Server:
         return status
 
 
-def create_app(settings: Settings) -> Server:
+def create_app(settings: Settings, *, gateway_from: OpenGateway = open_gateway) -> Server:
     """Open the database of the settings and build the server on it. The lifespan runs the jobs and closes the store.
+
+    gateway_from: opens its gateway; by default as the settings say.
 
     Raises what `open_store` raises: better now, in one line, than at the first request.
     """
     native.use(settings.native)
     context = Context(settings, open_store(settings), started=time.time())
-    context.gateway = open_gateway(context.store, settings, prices=context.prices)
+    context.gateway = gateway_from(context.store, settings, prices=context.prices)
     context.store.writer.listeners += [context.bell.ring, context.watchers.tell]
     registry = CollectorRegistry()
     registry.register(WriterState(context))

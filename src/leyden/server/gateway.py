@@ -1,8 +1,9 @@
 """The gateway in this server: opened when its packages are there, with the configuration that the settings name."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from leyden.errors import BadInput, MissingExtra
 from leyden.settings import Settings
@@ -12,6 +13,7 @@ from leyden.store.price_lists import PriceLists
 if TYPE_CHECKING:
     from leyden.gateway.app import Gateway
     from leyden.gateway.config import GatewayConfig
+    from leyden.sdk.client import Client
 
 DEFAULT_FILE = "leyden.yaml"
 PACKAGES = ("aiohttp", "yaml")
@@ -31,6 +33,33 @@ def open_gateway(store: Store, settings: Settings, *, prices: PriceLists) -> "Ga
     from leyden.gateway.app import Gateway
 
     return Gateway(store, _config(settings), settings, prices=prices)
+
+
+class OpenGateway(Protocol):
+    """How a server comes by its gateway; None where it has none."""
+
+    def __call__(self, store: Store, settings: Settings, *, prices: PriceLists) -> "Gateway | None": ...
+
+
+def gateway_of(config: "GatewayConfig", *, send_to: "Client | None" = None) -> OpenGateway:
+    """A gateway with a configuration that is in no file. send_to: the server that gets the records, instead of the own store."""
+    from leyden.gateway.app import Gateway
+    from leyden.gateway.capture import Capture
+    from leyden.gateway.sent_capture import SentCapture
+
+    capture = Capture if send_to is None else partial(SentCapture, send_to)
+
+    def opened(store: Store, settings: Settings, *, prices: PriceLists) -> Gateway:
+        return Gateway(store, config, settings, prices=prices, capture=capture)
+
+    return opened
+
+
+def check_packages() -> None:
+    """Raises MissingExtra where a package of the gateway is not installed."""
+    for name in PACKAGES:
+        if find_spec(name) is None:
+            raise missing_extra(name)
 
 
 def missing_extra(package: str = "aiohttp") -> MissingExtra:

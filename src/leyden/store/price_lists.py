@@ -1,7 +1,7 @@
 """Each project's own prices, in memory for those who price calls by the thousand.
 
-Promises: asking never waits for the database. What this server or a replica that tells it changes holds from the next call on,
-what anybody else changes within `REREAD_S`.
+Promises: asking never waits for the database. What is changed through this server holds from the next call on, what a replica
+changes once it tells, what anybody else changes within `REREAD_S`.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ class PriceLists:
         self._reading = threading.Lock()
         self._lists: dict[str, Overrides] = {}
         self._read_at = 0.0
-        self._read()
+        self.reread()
         store.writer.listeners.append(self._changed)
 
     def of(self, project: str) -> Overrides:
         """The prices of a project's own, as they were at most `REREAD_S` ago."""
         if time.monotonic() - self._read_at > REREAD_S and not self._reading.locked():
-            threading.Thread(target=self._read, name="leyden-prices", daemon=True).start()
+            threading.Thread(target=self.reread, name="leyden-prices", daemon=True).start()
         return self._lists.get(project, NO_OVERRIDES)
 
     async def ready(self, project: str) -> Overrides:
@@ -47,9 +47,10 @@ class PriceLists:
 
     def _changed(self, names: Collection[Notice]) -> None:
         if prices.CHANGED in names or EVERYTHING in names:
-            self._read()
+            self.reread()
 
-    def _read(self) -> None:
+    def reread(self) -> None:
+        """Read the prices anew: what was committed before holds from now on. Waits for the database."""
         with self._reading:
             self._read_at = time.monotonic()
             try:

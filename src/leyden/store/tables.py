@@ -392,6 +392,17 @@ spend = Table(
     sqlite_with_rowid=False,
 )
 
+# Calls that the gateway saw, by the id of their answer: an SDK may report the same. See `model_calls.py`.
+model_call = Table(
+    "model_call",
+    metadata,
+    Column("rollout_id", Text, nullable=False),
+    Column("response_id", Text, nullable=False),
+    Column("end_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("rollout_id", "response_id"),
+    sqlite_with_rowid=False,
+)
+
 # The same per rollout, for budgets that survive restarts and hold across replicas.
 spend_rollout = Table(
     "spend_rollout",

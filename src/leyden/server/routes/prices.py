@@ -35,16 +35,18 @@ def list_prices(request: Request) -> Response:
 @router.put("")
 def set_price(request: Request, asked: Annotated[NewPrice, body_of(NewPrice)]) -> Response:
     """Set the price of what a pattern names. It holds for calls from now on; costs that are known already stay."""
-    now, project = time.time(), project_of(request)
-    row = context_of(request).store.writer.run(
+    context, now, project = context_of(request), time.time(), project_of(request)
+    row = context.store.writer.run(
         lambda tx: prices.put(tx, asked.pattern, dict(asked.rates), project=project, now=now)
     )
+    context.prices.reread()
     return Json(_shown(row))
 
 
 @router.delete("/{pattern:path}", status_code=204)
 def delete_price(request: Request, pattern: str) -> Response:
     """Price by the list again."""
-    project = project_of(request)
-    context_of(request).store.writer.run(lambda tx: prices.delete(tx, pattern, project=project))
+    context, project = context_of(request), project_of(request)
+    context.store.writer.run(lambda tx: prices.delete(tx, pattern, project=project))
+    context.prices.reread()
     return Response(status_code=204)

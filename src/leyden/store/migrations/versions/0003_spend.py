@@ -1,4 +1,4 @@
-"""What calls through the gateway cost, own prices, limits of keys.
+"""What calls through the gateway cost and which they were, own prices, limits of keys.
 
 Revision: 0003
 """
@@ -42,5 +42,13 @@ def upgrade() -> None:
         sa.Column("calls", sa.BigInteger(), nullable=False),
         sa.Column("cost_nano", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("rollout_id", name="pk_spend_rollout"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "model_call",
+        sa.Column("rollout_id", sa.Text(), nullable=False),
+        sa.Column("response_id", sa.Text(), nullable=False),
+        sa.Column("end_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("rollout_id", "response_id", name="pk_model_call"),
         sqlite_with_rowid=False,
     )
