@@ -181,10 +181,10 @@ class Gateway:
         if scope["method"] != "GET":
             body = await read_body(scope, receive, limit=self._settings.max_body_bytes)
             asked = _object(body)
-        headers: list[tuple[bytes, bytes]] = [
-            (name, value) for name, value in scope["headers"] if name != b"content-encoding"
-        ]
-        known = {name: value.decode("latin-1") for name, value in headers}
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        known = dict(headers)
+        if b"content-encoding" in known:  # the body was decoded
+            headers = [(name, value) for name, value in headers if name != b"content-encoding"]
         bound = (
             None
             if key is None or key.limits.rollout_id is None
