@@ -27,6 +27,7 @@ from leyden.gateway.hold import Hold
 from leyden.gateway.identity import Identities
 from leyden.gateway.limits import Account, Lease, Limits
 from leyden.gateway.models import listing
+from leyden.gateway.modes import Modes
 from leyden.gateway.outgoing import Settled
 from leyden.gateway.prefix import Prefixes
 from leyden.gateway.recording import Recorded, recorded
@@ -74,12 +75,21 @@ class Gateway:
         self._store, self._settings, self._prices = store, settings, prices
         self._identities = Identities(quiet_s=settings.quiet_s)
         self._deployments = Deployments(store)
+        self._modes = Modes(store)
+        self._retired: list[Upstreams] = []
         self._prefixes = Prefixes()
 
     async def close(self) -> None:
         """Let no call in any more, store what was recorded, close the connections."""
         await asyncio.to_thread(self.capture.close)
-        await self.upstreams.close()
+        for upstreams in (*self._retired, self.upstreams):
+            await upstreams.close()
+
+    def use(self, config: GatewayConfig) -> None:
+        """Another configuration, for calls from now on; those under way end as they began."""
+        self._retired.append(self.upstreams)
+        self.config, self.upstreams = config, Upstreams(config)
+        self.hold.limit, self.hold.seconds = config.gateway.hold.limit, config.gateway.hold.seconds
 
     async def serve(
         self,
@@ -131,13 +141,16 @@ class Gateway:
         if not is_in:
             return _ended(call, "cancelled")
         try:
+            config, upstreams = self.config, self.upstreams  # another configuration may come meanwhile
             served = await self._served(call)
+            mode = await self._mode(call)
             forward = Forward(
-                self.upstreams,
+                upstreams,
                 call,
-                lambda call, target: self._settled(call, target, served),
+                lambda target: settled(config, target, mode=mode, served=served),
                 send,
-                self.config.gateway.record.max_bytes,
+                config.gateway.record.max_bytes,
+                model=None if served is None else served.model,
             )
             exchange = await forward.run(receive)
         finally:
@@ -261,8 +274,6 @@ class Gateway:
             served = self._deployments.fresh(*which)
         except KeyError:
             served = await asyncio.to_thread(self._deployments.look_up, *which)
-        if served is not None and served.model is not None and served.model != call.model:
-            call.changed["model"] = call.model = served.model
         return served
 
     def _alias(self, model: str) -> Model | None:
@@ -272,23 +283,15 @@ class Gateway:
         except NotFound:
             return None
 
-    def _settled(self, call: Call, target: Target, served: Served | None) -> Settled:
-        alias = self.upstreams.router.model(target.alias)
-        mode = call.identity.mode
-        gateway = self.config.gateway
-        forced = {
-            **alias.parameters,
-            **({} if served is None else served.parameters),
-            **{
-                name: value
-                for known, of_mode in gateway.modes.items()
-                if known == mode
-                for name, value in of_mode.items()
-            },
-        }
-        kind = self.config.upstreams[target.upstream].kind
-        ask = gateway.token_ids == "on" or (gateway.token_ids == "auto" and kind in _TOKEN_KINDS)
-        return Settled(alias.defaults, forced, None if served is None else served.system, ask_tokens=ask)
+    async def _mode(self, call: Call) -> str | None:
+        """The mode whose parameters are forced: what the call says, else its rollout's."""
+        identity = call.identity
+        if identity.mode is not None or not self.config.gateway.modes or identity.rollout_id is None:
+            return identity.mode
+        try:
+            return self._modes.known(identity.project, identity.rollout_id)
+        except KeyError:
+            return await asyncio.to_thread(self._modes.look_up, identity.project, identity.rollout_id)
 
     def _read(self, exchange: Exchange) -> Recorded:
         """In the capture's thread."""
@@ -343,6 +346,20 @@ def _ended(call: Call, outcome: Outcome, *, status: int = 0, error: str | None =
     )  # fmt: skip
 
 
+def settled(config: GatewayConfig, target: Target, *, mode: str | None, served: Served | None) -> Settled:
+    """What is set in requests to a target: an alias's parameters, over them a deployment's, over them those of the mode."""
+    alias, gateway = config.models[target.alias], config.gateway
+    forced = dict(alias.parameters)
+    if served is not None:
+        forced |= served.parameters
+    for known, parameters in gateway.modes.items():
+        if known == mode:
+            forced |= parameters
+    kind = config.upstreams[target.upstream].kind
+    ask = gateway.token_ids == "on" or (gateway.token_ids == "auto" and kind in _TOKEN_KINDS)
+    return Settled(alias.defaults, forced, None if served is None else served.system, ask_tokens=ask)
+
+
 def _settling(lease: Lease) -> Done:
     """Settles a lease in the event loop once its call was read in the capture's thread."""
     loop = asyncio.get_running_loop()
@@ -365,7 +382,7 @@ def spent(exchange: Exchange, found: Recorded) -> Spent:
     identity: Identity = exchange.call.identity
     return Spent(
         project=identity.project,
-        day=exchange.ended_ns // _DAY_NS,
+        day=exchange.call.began_ns // _DAY_NS,
         key_id=exchange.call.key_id,
         agent=found.record.agent,
         operation=found.operation,

@@ -28,7 +28,7 @@ from leyden.ingest.shapes import is_object
 # An answer that is no stream is handed on in one piece, so that one which breaks off becomes a clean error; a larger one goes through.
 _WHOLE_BYTES = 8 * 2**20
 
-Settle = Callable[[Call, Target], Settled]
+Settle = Callable[[Target], Settled]
 
 
 @dataclass(slots=True)
@@ -42,13 +42,17 @@ class Rendered:
 
 @dataclass
 class Forward:
-    """settle: what the configuration sets for a call at a target. max_bytes: of the answer that are kept for the record."""
+    """settle: what the configuration sets at a target. max_bytes: of the answer that are kept for the record.
+
+    model: what the targets are asked for instead of what the configuration says; a deployment's.
+    """
 
     upstreams: Upstreams
     call: Call
     settle: Settle
     send: Send
     max_bytes: int
+    model: str | None = None
     kept: list[bytes] = field(default_factory=list[bytes])
     _kept_bytes: int = 0
     _is_cut: bool = False
@@ -91,6 +95,8 @@ class Forward:
         plan = self.upstreams.plan(
             call.model, call.door, family=call.family, rollout_id=call.identity.rollout_id
         )
+        if self.model is not None:
+            plan = [target._replace(model=self.model) for target in plan]
         reached = self._reached = await self.upstreams.open(
             plan=plan, render=self._render, on_try=self._tried
         )
@@ -115,7 +121,7 @@ class Forward:
             translate = translator(call.door, door, now=call.began_ns // 10**9)
             if translate is None:
                 raise BadInput(f"{target.upstream} does not serve {call.path}, and it cannot be translated")
-        asked = request(call, self.settle(call, target), model=target.model)
+        asked = request(call, self.settle(target), model=target.model)
         path, body = call.path, asked.body
         if translate is not None:
             path, translated = translate.request(asked.asked)

@@ -34,7 +34,7 @@ from leyden.server.context import Context
 from leyden.server.gateway import OpenGateway, missing_extra, open_gateway
 from leyden.server.hot import ATTEMPT, answer, match
 from leyden.server.jobs import Jobs
-from leyden.server.metrics import Meter, WriterState
+from leyden.server.metrics import GatewayState, Meter, WriterState
 from leyden.server.roles import Roles
 from leyden.server.routes import (
     database,
@@ -142,6 +142,7 @@ def create_app(settings: Settings, *, gateway_from: OpenGateway = open_gateway) 
     context.store.writer.listeners += [context.bell.ring, context.watchers.tell]
     registry = CollectorRegistry()
     registry.register(WriterState(context))
+    registry.register(GatewayState(context))
 
     app = FastAPI(title="Leyden", version=leyden.__version__, lifespan=partial(_lifespan, context))
     app.state.leyden = context

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["gateway"])
 
 
+class Config(BaseModel):
+    """The configuration as `leyden.yaml` has it."""
+
+    model_config = {"extra": "allow"}
+
+
 class Pause(BaseModel):
     """reason: for people. drain_s: wait so long for the calls in flight to end, seconds; 0 does not wait."""
 
@@ -39,6 +45,24 @@ def _gateway(request: Request) -> "Gateway":
 async def state(request: Request) -> Response:
     """Whether calls are let in, how many are on their way and wait, what was recorded and lost, how upstreams fare."""
     return Json(_state(_gateway(request)))
+
+
+@router.get("/api/gateway/config")
+async def config(request: Request) -> Response:
+    """Upstreams, models and rules as they are now; secrets are masked. Needs the scope admin."""
+    return Json(_gateway(request).config.model_dump(mode="json"))
+
+
+@router.put("/api/gateway/config")
+async def configure(request: Request, asked: Annotated[Config, body_of(Config)]) -> Response:
+    """Use another configuration from now on, in this process and until it ends: `leyden.yaml` stays as it is. `${NAME}` is filled in from the
+    environment of the server. Calls under way end as they began. Needs the scope admin.
+    """
+    from leyden.gateway.config import GatewayConfig
+
+    gateway = _gateway(request)
+    gateway.use(GatewayConfig.from_dict(asked.model_dump(), name="the body"))
+    return Json(gateway.config.model_dump(mode="json"))
 
 
 @router.post("/api/gateway/pause")
