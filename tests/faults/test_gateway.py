@@ -10,7 +10,9 @@ Promises
 """
 
 import hashlib
+import itertools
 import json
+import resource
 import signal
 import sqlite3
 import threading
@@ -31,6 +33,7 @@ from starlette.testclient import TestClient
 import postgres_cluster
 from fakes.model_answers import anthropic_events, chat_events, event
 from fakes.model_server import CLOSE, RESET, Answer, Gate, ModelServer, Step, answer, chat, raw, stream
+from faults.crowd import Crowd
 from faults.processes import running, until
 from gateway.serving import QUESTION, Calling, Gateway, gateway, only, own_process, reaching, written
 from leyden.server.app import create_app
@@ -249,27 +252,28 @@ def test_half_a_character_in_a_whole_answer_is_recorded_with_a_mark(
     assert gate.span()["gen_ai.completion.0.content"] == "Z\ufffd"
 
 
-@pytest.mark.parametrize("is_asked_for", [False, True])
+@pytest.mark.parametrize("kind", ["stream", "stream with counts", "whole"])
 def test_50_mb_in_one_event_pass_unchanged_in_bounded_memory(
-    tmp_path: Path, model: ModelServer, is_asked_for: bool
+    tmp_path: Path, model: ModelServer, kind: str
 ) -> None:
     block = bytes(range(97, 123)) * 4096
-    count = 50 * 2**20 // len(block)
-    events = chat_events("one")
-    big = [b'data: {"choices": [{"index": 0, "delta": {"content": "', *[block] * count, b'"}}]}\n\n']
-    sent = [
-        *events[:2],
-        *big,
-        *(events[2:] if is_asked_for else [e for e in events[2:] if b'"usage"' not in e]),
-    ]
+    middle = [block] * (50 * 2**20 // len(block))
+    asked: dict[str, Any] = {} if kind == "whole" else {"stream": True}
+    if kind == "whole":
+        sent = [b'{"id": "c", "choices": [{"index": 0, "message": {"content": "', *middle, b'"}}]}']
+    else:
+        events = chat_events("one", usage=kind == "stream with counts")
+        asked |= {"stream_options": {"include_usage": True}} if kind == "stream with counts" else {}
+        big = [b'data: {"choices": [{"index": 0, "delta": {"content": "', *middle, b'"}}]}\n\n']
+        sent = [*events[:2], *big, *events[2:]]
     with own_process(tmp_path, only(model, record={"max_bytes": 2**20})) as gate:
         process = psutil.Process(pid_of(gate))
         gate.post()
         before = process.memory_info().rss
         peak = Peak(process)
-        model.script(stream(*sent))
+        model.script(Answer(steps=tuple(sent)) if kind == "whole" else stream(*sent))
         digest, size = hashlib.sha256(), 0
-        with gate.streaming(**({"stream_options": {"include_usage": True}} if is_asked_for else {})) as given:
+        with gate.http.stream("POST", f"{gate.base}/v1/chat/completions", json=QUESTION | asked) as given:
             for piece in given.iter_raw():
                 digest.update(piece)
                 size += len(piece)
@@ -277,7 +281,7 @@ def test_50_mb_in_one_event_pass_unchanged_in_bounded_memory(
         grown = peak.stop() - before
     assert (size, digest.hexdigest()) == (len(b"".join(sent)), hashlib.sha256(b"".join(sent)).hexdigest())
     assert said.attributes["leyden.gateway.outcome"] == "ok"
-    assert grown < 40 * 2**20, f"{grown / 2**20:.0f} MiB for a stream of 50 MiB"
+    assert grown < 40 * 2**20, f"{grown / 2**20:.0f} MiB for an answer of 50 MiB"
 
 
 def pid_of(gate: Gateway) -> int:
@@ -454,3 +458,48 @@ def refuses_connections(url: str) -> bool:
     except httpx.TransportError:
         return True
     return False
+
+
+# ── A crowd ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def streams() -> Iterator[int]:
+    """Raises how many files this process and its children may open, for the time of a test; how many streams that allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 20_000 if hard == resource.RLIM_INFINITY else min(hard, 20_000)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield min(STREAMS, (wanted - 500) // 3)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+STREAMS = 2_000
+MOST_PER_STREAM = 64 * 1024  # bytes; 33 KB were measured
+
+
+def test_two_thousand_streams_at_once_are_served_in_memory_that_does_not_grow(
+    tmp_path: Path, model: ModelServer, streams: int
+) -> None:
+    before, after = chat_events("a few words to begin with"), chat_events("and a few more")
+    usual = model.always
+    asked = QUESTION | {"stream": True, "stream_options": {"include_usage": True}}
+    with own_process(tmp_path, only(model, record={"content": "none"})) as gate:
+        process, path = psutil.Process(pid_of(gate)), f"{gate.base}/v1/chat/completions"
+        gate.post()  # what the first call of all loads stays
+        idle, resident = process.memory_info().rss, list[int]()
+        for readers in (streams // 2, streams):
+            wait = Gate()
+            model.always = stream(*before[:-2], wait, *after)
+
+            def look(readers: int = readers, wait: Gate = wait) -> None:
+                assert gate.state()["in_flight"] == readers
+                resident.append(process.memory_info().rss)
+                wait.open()
+
+            crowd = Crowd(gate.url, path, asked, readers=readers, first=len(b"".join(before[:-2])))
+            assert set(crowd.gather(look)) == {b"".join([*before[:-2], *after])}
+        state = gate.settled(streams + streams // 2 + 1)
+    model.always = usual
+    assert (state["recorded"], state["lost"], state["in_flight"]) == (streams + streams // 2 + 1, 0, 0)
+    each = [(grown - before) / (streams / 2) for before, grown in itertools.pairwise([idle, *resident])]
+    assert max(each) < MOST_PER_STREAM, f"{each} bytes a stream"
