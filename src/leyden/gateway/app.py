@@ -22,9 +22,10 @@ from leyden.gateway.conventions import OPERATIONS
 from leyden.gateway.decoding import read_json
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
-from leyden.gateway.forward import Forward, left, stopping
+from leyden.gateway.forward import Forward, stopping
 from leyden.gateway.hold import Hold
 from leyden.gateway.identity import Identities
+from leyden.gateway.leaving import left
 from leyden.gateway.limits import Account, Lease, Limits
 from leyden.gateway.models import listing
 from leyden.gateway.modes import Modes
@@ -219,10 +220,10 @@ class Gateway:
         if scope["method"] != "GET":
             body = await read_body(scope, receive, limit=self._settings.max_body_bytes)
             asked = _object(body)
-        headers: list[tuple[bytes, bytes]] = [
-            (name, value) for name, value in scope["headers"] if name != b"content-encoding"
-        ]
-        known = {name: value.decode("latin-1") for name, value in headers}
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        known = dict(headers)
+        if b"content-encoding" in known:  # the body was decoded
+            headers = [(name, value) for name, value in headers if name != b"content-encoding"]
         bound = (
             None
             if key is None or key.limits.rollout_id is None

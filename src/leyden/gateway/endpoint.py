@@ -55,6 +55,7 @@ class Endpoint:
             header, value = key_header(upstream.auth, upstream.api_key.get_secret_value())
             self._set.setdefault(header, value)
         self._set_names = frozenset(name.encode("latin-1", "replace") for name in self._set)
+        self._not_forwarded = _NOT_FORWARDED | self._set_names
         self._set_items = list(self._set.items())
         self._takes_client_keys = upstream.api_key is None and upstream.client_keys == "forward"
         self._urls: dict[tuple[str, str], URL] = {}
@@ -76,7 +77,7 @@ class Endpoint:
         kept = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in given
-            if name not in _NOT_FORWARDED and name not in self._set_names and not name.startswith(_OURS)
+            if name not in self._not_forwarded and not name.startswith(_OURS)
         ]
         kept += self._set_items
         if self._takes_client_keys and not _KEY_HEADERS & self._set_names:

@@ -16,6 +16,7 @@ from leyden.asgi import Receive, Send
 from leyden.errors import BadInput, LeydenError, StoreBusy, UpstreamBroken, UpstreamError, UpstreamTimeout
 from leyden.gateway.call import Call, Door, Exchange, Outcome
 from leyden.gateway.decoding import decoded
+from leyden.gateway.leaving import Leaving
 from leyden.gateway.outgoing import Request, Settled, request
 from leyden.gateway.pool import Outgoing
 from leyden.gateway.refusals import refusal
@@ -68,15 +69,14 @@ class Forward:
         """Serve the call. Never raises; a cancellation that is not the client's leaving is the server's end, and ends the call."""
         outcome: Outcome = "ok"
         error: str | None = None
-        task = asyncio.current_task()
-        assert task is not None
-        leaving = asyncio.ensure_future(left(receive))
-        leaving.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
+        leaving = Leaving(receive)
         try:
             outcome = await self._forwarded()
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
             task.uncancel()
-            if leaving.done():
+            if leaving.has_left:
                 outcome = "cancelled"
             else:
                 outcome, error = "broken", "the server stopped before the answer was over"
@@ -85,7 +85,7 @@ class Forward:
             outcome, error = _outcome(failure), failure.message
             await self._refuse(failure)
         finally:
-            leaving.cancel()
+            leaving.stop()
             if self._reached is not None and outcome != "ok":
                 self._reached.abort()
         return self._exchange(outcome, error)
@@ -260,12 +260,6 @@ class Forward:
 def stopping() -> LeydenError:
     """What a call is told that the server cannot wait for any longer."""
     return StoreBusy("The server is stopping", hint="try again in a second")
-
-
-async def left(receive: Receive) -> None:
-    """Returns when the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _encoding_of(reached: Reached) -> str:

@@ -50,7 +50,7 @@ class Identities:
     def of(
         self,
         address: Address,
-        headers: Mapping[bytes, str],
+        headers: Mapping[bytes, bytes],
         asked: Mapping[str, Any],
         *,
         project: str,
@@ -91,16 +91,16 @@ class Identities:
         return rollout_id
 
 
-def _header(headers: Mapping[bytes, str], names: tuple[bytes, ...]) -> str | None:
+def _header(headers: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> str | None:
     for name in names:
-        value = headers.get(name, "").strip()
-        if value and _ID.fullmatch(value):
-            return value
+        value = headers.get(name)
+        if value and _ID.fullmatch(said := value.decode("latin-1").strip()):
+            return said
     return None
 
 
-def _traceparent(headers: Mapping[bytes, str]) -> tuple[str | None, str | None]:
-    found = _TRACEPARENT.fullmatch(headers.get(b"traceparent", "").strip().lower())
+def _traceparent(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None]:
+    found = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b"").decode("latin-1").strip().lower())
     if found is None or not int(found[1], 16) or not int(found[2], 16):
         return None, None
     return found[1], found[2]
@@ -112,7 +112,7 @@ def _metadata(asked: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
-def _session(headers: Mapping[bytes, str], asked: Mapping[str, Any]) -> str | None:
+def _session(headers: Mapping[bytes, bytes], asked: Mapping[str, Any]) -> str | None:
     named = _header(headers, SESSION) or _metadata(asked, "session_id")
     if named is not None:
         return named

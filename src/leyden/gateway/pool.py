@@ -25,6 +25,8 @@ from leyden.gateway.routing import Target
 _LARGE_BODY = 2**20
 _MAX_HEADER = 64 * 2**10
 _KEEP_ALIVE_S = 60.0
+# What aiohttp adds by itself; but what the client did not send, the upstream does not get.
+_AUTOMATIC = frozenset({"user-agent", "accept", "accept-encoding", "content-type"})
 
 
 class Outgoing(NamedTuple):
@@ -96,10 +98,13 @@ class _Line:
         self, loop: asyncio.AbstractEventLoop, target: Target, outgoing: Outgoing
     ) -> aiohttp.ClientResponse:
         body = outgoing.body
+        headers = self._endpoint.headers(outgoing.headers, target)
         return await self._session(loop).request(
             outgoing.method,
             self._endpoint.url(outgoing.path, target.model),
-            headers=self._endpoint.headers(outgoing.headers, target),
+            headers=headers,
+            # Named only when there are some: aiohttp copies all headers for it.
+            skip_auto_headers=_AUTOMATIC.difference([name for name, _ in headers]) or None,
             data=(io.BytesIO(body) if len(body) > _LARGE_BODY else body) or None,
             timeout=self._connecting,
             proxy=self._proxy,
@@ -116,8 +121,6 @@ class _Line:
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                # What the client did not send, the upstream does not get.
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
                 max_line_size=_MAX_HEADER,
                 max_field_size=_MAX_HEADER,
             )

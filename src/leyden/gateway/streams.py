@@ -10,6 +10,7 @@ import orjson
 from leyden.ingest.shapes import is_object
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 # An event longer than this is none that we look for, and is handed on before it is whole.
 _LONGEST = 64 * 1024
 
@@ -23,6 +24,8 @@ class WithoutUsage:
 
     def feed(self, piece: bytes) -> bytes:
         """What the client gets of these bytes now; the rest of an event that is not whole yet is kept back."""
+        if self._is_plain(piece):
+            return piece
         held = self._held + piece
         out: list[bytes] = []
         start = 0
@@ -41,6 +44,12 @@ class WithoutUsage:
         self._held = rest
         return b"".join(out)
 
+    def _is_plain(self, piece: bytes) -> bool:
+        """Whether a piece is whole events without counts, as nearly all are: told without looking at each."""
+        if self._held or self._passing or piece[-2:] != b"\n\n" or piece[-3:-2] in b"\r\n":
+            return False
+        return _NO_CHOICES.search(piece) is None
+
     def end(self) -> bytes:
         """What is left when the upstream is done."""
         rest, self._held = self._held, b""
@@ -49,7 +58,7 @@ class WithoutUsage:
 
 def _is_usage(event: bytes) -> bool:
     """Whether an event is the chunk that `include_usage` adds: no choices, but counts."""
-    if b'"usage"' not in event or b'"choices"' not in event:
+    if _NO_CHOICES.search(event) is None or b'"usage"' not in event:
         return False
     at = event.find(b"data:")
     try:
