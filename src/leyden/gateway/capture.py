@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreError
+from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreFull
 from leyden.gateway.call import Exchange
 from leyden.gateway.identity import attempt_of
 from leyden.gateway.recording import Recorded
@@ -31,6 +31,7 @@ MOST_CALLS = 10_000
 MOST_BYTES = 256 * 2**20
 PAUSE_S = (0.1, 5.0)  # between two tries at a store that is away: the first, the longest
 CLOSE_S = 10.0
+_LONGEST_ID = 256  # of an answer; no provider's is longer, and no index takes any length
 
 Read = Callable[[Exchange], Recorded]
 Also = Callable[[Tx, Sequence[tuple[Exchange, Recorded]]], None]
@@ -157,27 +158,33 @@ class Capture:
         return None
 
     def _keep(self, calls: list[tuple[Exchange, Recorded]], project: str) -> None:
-        """Store some calls, and wait for a store that is away."""
+        """Store some calls, and wait for a store that is away. When it cannot hold them, each is tried alone, and lost alone."""
         size = sum(len(found.record.payload) for _, found in calls)
         pause_s = PAUSE_S[0]
         while True:
             try:
                 refused = self._stored(calls, project, size=size)
-            except (StoreBusy, StoreError, ServerUnreachable) as error:
+                break
+            except (StoreBusy, StoreFull, ServerUnreachable) as error:
                 if self._give_up_at is not None and time.monotonic() > self._give_up_at:
                     self._lose(len(calls), error.message)
                     return
                 with self._ready:
                     self._ready.wait(pause_s)
                 pause_s = min(2 * pause_s, PAUSE_S[1])
-                continue
-            self.counts.recorded += len(calls) - len(refused)
-            if refused:
-                self._lose(len(refused), refused[0])
-            return
+            except LeydenError as error:
+                if len(calls) == 1:
+                    self._lose(1, error.message)
+                    return
+                for one in calls:
+                    self._keep([one], project)
+                return
+        self.counts.recorded += len(calls) - len(refused)
+        if refused:
+            self._lose(len(refused), refused[0])
 
     def _stored(self, calls: list[tuple[Exchange, Recorded]], project: str, *, size: int) -> list[str]:
-        """Store calls once; why some of them were refused. Raises StoreBusy, StoreError, ServerUnreachable while that is away."""
+        """Store calls once; why some of them were refused. Raises StoreBusy, StoreFull, ServerUnreachable while that is away."""
         stored = self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
         return list(stored.refused.values())
 
@@ -209,6 +216,6 @@ class Capture:
 
 def _seen(exchange: Exchange, found: Recorded) -> Seen | None:
     """What an SDK's report of the same call is known by."""
-    if found.said.id is None:
+    if found.said.id is None or len(found.said.id) > _LONGEST_ID:
         return None
     return Seen(found.record.rollout_id, found.said.id, exchange.call.began_ns, exchange.ended_ns)
