@@ -152,6 +152,15 @@ def test_a_running_server_is_used_when_it_is_named(server_url: str, db: Path) ->
     assert not db.exists()
 
 
+def test_a_server_that_dies_meanwhile_changes_no_exit_status(started: Callable[..., Any]) -> None:
+    with started("up", "--port", "0") as server:
+        code = f"import os; os.kill({server.process.pid}, 9); raise SystemExit(5)"
+        done = run(*python(code), LEYDEN_URL=server.url)
+    assert done.returncode == 5
+    assert len(done.stderr.splitlines()) == 1
+    assert "could not be recorded: No Leyden server answers" in done.stderr
+
+
 def test_options_behind_the_program_are_the_programs(db: Path) -> None:
     done = run("--quiet", sys.executable, "-c", "import sys; print(sys.argv[1:])", "--quiet", "--db", "x")
     assert done.stdout == "['--quiet', '--db', 'x']\n"

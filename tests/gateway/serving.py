@@ -2,8 +2,9 @@
 
 import http.client
 import json
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,29 @@ class Wire:
 
 @dataclass
 class Gateway:
-    """A running one."""
+    """A running one, as an agent of one rollout calls it."""
 
     url: str
     client: Client
     http: httpx.Client
+    rollout: str = "ro-1"
 
-    def base(self, rollout: str = "ro-1", attempt: str = "at-1") -> str:
-        """What an agent of this rollout is given as its base URL, without the version."""
-        return f"{self.url}/rollout/{rollout}/attempt/{attempt}"
+    @property
+    def base(self) -> str:
+        """What the agent is given as its base URL, without the version."""
+        return f"/rollout/{self.rollout}/attempt/at-1"
 
-    def post(self, door: str, body: Any = None, **more: Any) -> httpx.Response:
-        """Call a door under the rollout "ro-1"; by default with a small question of its protocol."""
-        asked = QUESTION | (body or {})
-        return self.http.post(f"{self.base(more.pop('rollout', 'ro-1'))}/v1{door}", json=asked, **more)
+    def post(self, door: str = "/chat/completions", **more: Any) -> httpx.Response:
+        """Call a door with a small question. more: what else is asked; `headers` go along."""
+        headers = more.pop("headers", None)
+        return self.http.post(f"{self.base}/v1{door}", json=QUESTION | more, headers=headers)
+
+    def streaming(
+        self, door: str = "/chat/completions", **more: Any
+    ) -> AbstractContextManager[httpx.Response]:
+        """The same, streamed: the answer is read as it comes."""
+        asked = QUESTION | {"stream": True} | more
+        return self.http.stream("POST", f"{self.base}/v1{door}", json=asked)
 
     def state(self) -> dict[str, Any]:
         """What `/api/gateway` says."""
@@ -90,17 +100,31 @@ class Gateway:
 
         return until(look) or {}
 
-    def spans(self, calls: int = 1, rollout: str = "ro-1") -> list[Span]:
-        """The spans of a rollout, once there are so many; fails when there are more."""
-        found = until(lambda: spans if len(spans := self.client.spans(rollout).items) >= calls else None)
+    def spans(self, calls: int = 1) -> list[Span]:
+        """The spans of the rollout, once there are so many; fails when there are more."""
+        found = until(lambda: spans if len(spans := self.client.spans(self.rollout).items) >= calls else None)
         assert found is not None
         assert len(found) == calls, [span.name for span in found]
         return found
 
-    def span(self, rollout: str = "ro-1") -> dict[str, Any]:
-        """The attributes of the only span of a rollout, and its status under "status"."""
-        [span] = self.spans(rollout=rollout)
+    def span(self) -> dict[str, Any]:
+        """The attributes of the only span of the rollout, with its status under "status" and "description"."""
+        [span] = self.spans()
         return {**span.attributes, "status": span.status.status_code, "description": span.status.description}
+
+
+class Calling:
+    """A call in a thread of its own."""
+
+    def __init__(self, gate: Gateway, **more: Any) -> None:
+        self._given: list[httpx.Response] = []
+        self._thread = threading.Thread(target=lambda: self._given.append(gate.post(**more)))
+        self._thread.start()
+
+    def answer(self) -> httpx.Response:
+        """The answer, once it is there."""
+        self._thread.join(30)
+        return self._given[0]
 
 
 QUESTION = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello?"}]}

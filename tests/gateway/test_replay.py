@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -334,13 +335,15 @@ def test_client_libraries_read_through_the_gateway_what_they_read_without_it(
         recorded = exchanges()[number]
         headers = {NUMBER: str(number)}
         directly = called(recorded, playing.url, headers)
-        assert called(recorded, gate.base(f"ro-client-{number}"), headers) == directly, recorded.name
+        assert called(recorded, f"{gate.url}/rollout/ro-client-{number}/attempt/at-1", headers) == directly, (
+            recorded.name
+        )
         doors[recorded.door] += 1
         streams += isinstance(directly, list)
         errors += isinstance(directly, tuple)
     assert doors == {"chat": 39, "completions": 13, "embeddings": 16, "messages": 16, "responses": 16}
     assert (len(numbers), streams, errors) == (100, 36, 12)
     for number in numbers:
-        said = gate.span(f"ro-client-{number}")
+        said = replace(gate, rollout=f"ro-client-{number}").span()
         assert said.get("gen_ai.response.id") == raw_id(exchanges()[number])
         assert said["user_agent.original"].startswith(("OpenAI/", "AzureOpenAI/", "Anthropic/"))

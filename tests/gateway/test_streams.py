@@ -29,8 +29,12 @@ def delta(text: str, usage: object = None) -> bytes:
 
 events = st.one_of(
     st.text(max_size=40).map(delta),
-    st.sampled_from([delta("usage and choices", USAGE), event({"choices": [], "usage": None}), event("[DONE]")]),
-    st.sampled_from([b": keep-alive\n\n", b"event: ping\ndata: {}\n\n", b"data: not JSON\n\n", b"\n\n", b"\r\n\r\n"]),
+    st.sampled_from(
+        [delta("usage and choices", USAGE), event({"choices": [], "usage": None}), event("[DONE]")]
+    ),
+    st.sampled_from(
+        [b": keep-alive\n\n", b"event: ping\ndata: {}\n\n", b"data: not JSON\n\n", b"\n\n", b"\r\n\r\n"]
+    ),
     st.binary(max_size=30).filter(lambda raw: b"usage" not in raw),
     st.integers(60_000, 70_000).map(lambda size: b"data: " + b"x" * size + b"\n\n"),
 )
@@ -38,7 +42,9 @@ places = st.lists(st.integers(0, 400_000), max_size=12)
 
 
 @given(st.lists(events, max_size=8), places)
-def test_a_stream_without_counts_passes_unchanged_however_it_is_cut(stream: list[bytes], cuts: list[int]) -> None:
+def test_a_stream_without_counts_passes_unchanged_however_it_is_cut(
+    stream: list[bytes], cuts: list[int]
+) -> None:
     whole = b"".join(stream)
     assert got(*pieces_of(whole, cuts)) == whole
 

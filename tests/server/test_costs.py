@@ -58,9 +58,8 @@ def test_costs_are_grouped_and_summed_over_the_days_asked_for(
 
 @pytest.mark.parametrize("params", [{"by": "weather"}, {"since": "nan"}, {"since": -1}, {"until": 1e300}])
 def test_a_question_about_nothing_is_refused(client: Client, params: dict[str, Any]) -> None:
-    with pytest.raises(LeydenError) as caught:
+    with pytest.raises(LeydenError, match="does not fit"):
         client.request("GET", "/api/costs", params=params)
-    assert caught.value.status == 422
 
 
 # ── Prices ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,18 +14,21 @@ from typing import Any
 import orjson
 
 from leyden.asgi import Receive, Reply, Scope, Send, read_body, send_reply
-from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy
-from leyden.gateway.call import Call, Exchange, Family, Identity
+from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy, TooLarge
+from leyden.gateway.call import Call, Exchange, Family, Identity, Outcome
 from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
 from leyden.gateway.conventions import OPERATIONS
+from leyden.gateway.decoding import read_json
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
-from leyden.gateway.forward import Forward
+from leyden.gateway.forward import Forward, stopping
 from leyden.gateway.hold import Hold
 from leyden.gateway.identity import Identities
+from leyden.gateway.leaving import left
 from leyden.gateway.limits import Account, Lease, Limits
 from leyden.gateway.models import listing
+from leyden.gateway.modes import Modes
 from leyden.gateway.outgoing import Settled
 from leyden.gateway.prefix import Prefixes
 from leyden.gateway.recording import Recorded, recorded
@@ -33,6 +36,7 @@ from leyden.gateway.refusals import refusal
 from leyden.gateway.routing import Target
 from leyden.gateway.translate import estimate_tokens
 from leyden.gateway.upstreams import Upstreams
+from leyden.ingest.nesting import is_deeper
 from leyden.ingest.prices import Priced, price
 from leyden.ingest.usage import Usage
 from leyden.settings import Settings
@@ -45,6 +49,8 @@ from leyden.store.spend import Spent
 
 # Kinds of upstream that understand `return_token_ids`.
 _TOKEN_KINDS = frozenset({"vllm", "sglang"})
+# What is changed in a request has to be written again, and orjson writes 254 levels.
+MAX_DEPTH = 200
 _NS = 10**9
 _DAY_NS = 86_400 * _NS
 
@@ -70,12 +76,21 @@ class Gateway:
         self._store, self._settings, self._prices = store, settings, prices
         self._identities = Identities(quiet_s=settings.quiet_s)
         self._deployments = Deployments(store)
+        self._modes = Modes(store)
+        self._retired: list[Upstreams] = []
         self._prefixes = Prefixes()
 
     async def close(self) -> None:
         """Let no call in any more, store what was recorded, close the connections."""
         await asyncio.to_thread(self.capture.close)
-        await self.upstreams.close()
+        for upstreams in (*self._retired, self.upstreams):
+            await upstreams.close()
+
+    def use(self, config: GatewayConfig) -> None:
+        """Another configuration, for calls from now on; those under way end as they began."""
+        self._retired.append(self.upstreams)
+        self.config, self.upstreams = config, Upstreams(config)
+        self.hold.limit, self.hold.seconds = config.gateway.hold.limit, config.gateway.hold.seconds
 
     async def serve(
         self,
@@ -109,7 +124,11 @@ class Gateway:
             lease = await self._admit(call, key)
             exchange = await self._let_in(call, receive, send)
         except LeydenError as error:
-            exchange = _refused(call, error, await _refuse(send, error, call.family))
+            status = await _refuse(send, error, call.family)
+            exchange = _ended(call, "refused", status=status, error=error.message)
+        except asyncio.CancelledError:  # by a server that stops, while the call waited to be let in
+            status = await _refuse(send, stopping(), call.family)
+            exchange = _ended(call, "refused", status=status, error=stopping().message)
         except BaseException:
             if lease is not None:
                 lease.settle(None, None)
@@ -119,15 +138,20 @@ class Gateway:
 
     async def _let_in(self, call: Call, receive: Receive, send: Send) -> Exchange:
         """Serve a call that may be made, once the gateway is not paused. Raises RateLimited when it stays so."""
-        version = await self.hold.enter()
+        is_in, version = await self._entered(receive)
+        if not is_in:
+            return _ended(call, "cancelled")
         try:
+            config, upstreams = self.config, self.upstreams  # another configuration may come meanwhile
             served = await self._served(call)
+            mode = await self._mode(call)
             forward = Forward(
-                self.upstreams,
+                upstreams,
                 call,
-                lambda call, target: self._settled(call, target, served),
+                lambda target: settled(config, target, mode=mode, served=served),
                 send,
-                self.config.gateway.record.max_bytes,
+                config.gateway.record.max_bytes,
+                model=None if served is None else served.model,
             )
             exchange = await forward.run(receive)
         finally:
@@ -136,7 +160,22 @@ class Gateway:
         exchange.resources = {} if served is None else served.attributes()
         return exchange
 
+    async def _entered(self, receive: Receive) -> tuple[bool, str | None]:
+        """Whether a call was let in, and its policy version; False for a client that left while it waited."""
+        if not self.hold.is_paused:
+            return True, await self.hold.enter()
+        entering = asyncio.ensure_future(self.hold.enter())
+        leaving = asyncio.ensure_future(left(receive))
+        try:
+            await asyncio.wait({entering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            return (True, entering.result()) if entering.done() else (False, None)
+        finally:
+            entering.cancel()
+            leaving.cancel()
+
     def _finish(self, exchange: Exchange, lease: Lease | None) -> None:
+        if lease is not None and exchange.upstream is None:
+            lease.cancel()  # it went nowhere
         if exchange.call.door in OPERATIONS:
             done = None if lease is None or exchange.call.key_id is None else _settling(lease)
             self.capture.offer(exchange, done)
@@ -236,8 +275,6 @@ class Gateway:
             served = self._deployments.fresh(*which)
         except KeyError:
             served = await asyncio.to_thread(self._deployments.look_up, *which)
-        if served is not None and served.model is not None and served.model != call.model:
-            call.changed["model"] = call.model = served.model
         return served
 
     def _alias(self, model: str) -> Model | None:
@@ -247,23 +284,15 @@ class Gateway:
         except NotFound:
             return None
 
-    def _settled(self, call: Call, target: Target, served: Served | None) -> Settled:
-        alias = self.upstreams.router.model(target.alias)
-        mode = call.identity.mode
-        gateway = self.config.gateway
-        forced = {
-            **alias.parameters,
-            **({} if served is None else served.parameters),
-            **{
-                name: value
-                for known, of_mode in gateway.modes.items()
-                if known == mode
-                for name, value in of_mode.items()
-            },
-        }
-        kind = self.config.upstreams[target.upstream].kind
-        ask = gateway.token_ids == "on" or (gateway.token_ids == "auto" and kind in _TOKEN_KINDS)
-        return Settled(alias.defaults, forced, None if served is None else served.system, ask_tokens=ask)
+    async def _mode(self, call: Call) -> str | None:
+        """The mode whose parameters are forced: what the call says, else its rollout's."""
+        identity = call.identity
+        if identity.mode is not None or not self.config.gateway.modes or identity.rollout_id is None:
+            return identity.mode
+        try:
+            return self._modes.known(identity.project, identity.rollout_id)
+        except KeyError:
+            return await asyncio.to_thread(self._modes.look_up, identity.project, identity.rollout_id)
 
     def _read(self, exchange: Exchange) -> Recorded:
         """In the capture's thread."""
@@ -292,12 +321,11 @@ def _family(address: Address, scope: Scope) -> Family:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadFormat(
-            f"The body is not JSON: {error}", hint="send what the API of the model takes"
-        ) from None
+    if is_deeper(body, MAX_DEPTH):
+        raise TooLarge(f"The body nests deeper than {MAX_DEPTH} levels", hint="flatten it")
+    asked = read_json(body)
+    if asked is None:
+        raise BadFormat("The body is not JSON", hint="send what the API of the model takes")
     if not isinstance(asked, dict):
         raise BadFormat("The body is JSON, but no object", hint="send what the API of the model takes")
     return asked  # pyright: ignore[reportUnknownVariableType]
@@ -310,13 +338,27 @@ async def _refuse(send: Send, error: LeydenError, family: Family) -> int:
     return status
 
 
-def _refused(call: Call, error: LeydenError, status: int) -> Exchange:
-    """A call that was turned away before it went anywhere."""
+def _ended(call: Call, outcome: Outcome, *, status: int = 0, error: str | None = None) -> Exchange:
+    """A call that ended before it went anywhere."""
     return Exchange(
-        call=call, outcome="refused", status=status, upstream=None, upstream_family=call.family, upstream_door=call.door,
+        call=call, outcome=outcome, status=status, upstream=None, upstream_family=call.family, upstream_door=call.door,
         upstream_model=None, tries=0, sent=b"", body=[], encoding="", is_cut=False, first_byte_ns=None, ended_ns=time.time_ns(),
-        error=error.message,
+        error=error,
     )  # fmt: skip
+
+
+def settled(config: GatewayConfig, target: Target, *, mode: str | None, served: Served | None) -> Settled:
+    """What is set in requests to a target: an alias's parameters, over them a deployment's, over them those of the mode."""
+    alias, gateway = config.models[target.alias], config.gateway
+    forced = dict(alias.parameters)
+    if served is not None:
+        forced |= served.parameters
+    for known, parameters in gateway.modes.items():
+        if known == mode:
+            forced |= parameters
+    kind = config.upstreams[target.upstream].kind
+    ask = gateway.token_ids == "on" or (gateway.token_ids == "auto" and kind in _TOKEN_KINDS)
+    return Settled(alias.defaults, forced, None if served is None else served.system, ask_tokens=ask)
 
 
 def _settling(lease: Lease) -> Done:
@@ -341,7 +383,7 @@ def spent(exchange: Exchange, found: Recorded) -> Spent:
     identity: Identity = exchange.call.identity
     return Spent(
         project=identity.project,
-        day=exchange.ended_ns // _DAY_NS,
+        day=exchange.call.began_ns // _DAY_NS,
         key_id=exchange.call.key_id,
         agent=found.record.agent,
         operation=found.operation,

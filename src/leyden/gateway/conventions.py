@@ -147,4 +147,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # it nests deeper than orjson writes
+        return "null"

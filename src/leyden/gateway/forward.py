@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import orjson
 
 from leyden.asgi import Receive, Send
-from leyden.errors import BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
+from leyden.errors import BadInput, LeydenError, StoreBusy, UpstreamBroken, UpstreamError, UpstreamTimeout
 from leyden.gateway.call import Call, Door, Exchange, Outcome
+from leyden.gateway.decoding import decoded
 from leyden.gateway.leaving import Leaving
 from leyden.gateway.outgoing import Request, Settled, request
 from leyden.gateway.pool import Outgoing
@@ -28,7 +29,7 @@ from leyden.ingest.shapes import is_object
 # An answer that is no stream is handed on in one piece, so that one which breaks off becomes a clean error; a larger one goes through.
 _WHOLE_BYTES = 8 * 2**20
 
-Settle = Callable[[Call, Target], Settled]
+Settle = Callable[[Target], Settled]
 
 
 @dataclass(slots=True)
@@ -42,13 +43,17 @@ class Rendered:
 
 @dataclass
 class Forward:
-    """settle: what the configuration sets for a call at a target. max_bytes: of the answer that are kept for the record."""
+    """settle: what the configuration sets at a target. max_bytes: of the answer that are kept for the record.
+
+    model: what the targets are asked for instead of what the configuration says; a deployment's.
+    """
 
     upstreams: Upstreams
     call: Call
     settle: Settle
     send: Send
     max_bytes: int
+    model: str | None = None
     kept: list[bytes] = field(default_factory=list[bytes])
     _kept_bytes: int = 0
     _is_cut: bool = False
@@ -61,18 +66,21 @@ class Forward:
     _tries: int = 0
 
     async def run(self, receive: Receive) -> Exchange:
-        """Serve the call. Never raises but for a cancellation that is not the client's leaving."""
+        """Serve the call. Never raises; a cancellation that is not the client's leaving is the server's end, and ends the call."""
         outcome: Outcome = "ok"
         error: str | None = None
-        leaving = Leaving(receive)
+        task = asyncio.current_task()
+        assert task is not None
+        leaving = Leaving(receive, task)
         try:
             outcome = await self._forwarded()
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or not leaving.has_left:
-                raise
             task.uncancel()
-            outcome = "cancelled"
+            if leaving.has_left:
+                outcome = "cancelled"
+            else:
+                outcome, error = "broken", "the server stopped before the answer was over"
+                await self._refuse(stopping())
         except LeydenError as failure:
             outcome, error = _outcome(failure), failure.message
             await self._refuse(failure)
@@ -87,6 +95,8 @@ class Forward:
         plan = self.upstreams.plan(
             call.model, call.door, family=call.family, rollout_id=call.identity.rollout_id
         )
+        if self.model is not None:
+            plan = [target._replace(model=self.model) for target in plan]
         reached = self._reached = await self.upstreams.open(
             plan=plan, render=self._render, on_try=self._tried
         )
@@ -111,7 +121,7 @@ class Forward:
             translate = translator(call.door, door, now=call.began_ns // 10**9)
             if translate is None:
                 raise BadInput(f"{target.upstream} does not serve {call.path}, and it cannot be translated")
-        asked = request(call, self.settle(call, target), model=target.model)
+        asked = request(call, self.settle(target), model=target.model)
         path, body = call.path, asked.body
         if translate is not None:
             path, translated = translate.request(asked.asked)
@@ -147,7 +157,8 @@ class Forward:
             return
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if rendered.translator is not None:
-            body = _answer(rendered.translator, reached.status, body)
+            plain = decoded(pieces, _encoding_of(reached)).data
+            body = _answer(rendered.translator, reached.status, plain)
         await self._start(reached, length=len(body))
         await self._body(body, more=False)
 
@@ -157,7 +168,7 @@ class Forward:
         change: StreamTranslator | WithoutUsage | None = None
         if rendered.translator is not None:
             change = rendered.translator.stream()
-        elif rendered.request.asks_usage:
+        elif self._leaves_usage_out(reached):
             change = WithoutUsage()
         await self._start(reached)
         try:
@@ -179,9 +190,7 @@ class Forward:
 
     async def _start(self, reached: Reached, *, length: int | None = None) -> None:
         rendered = self._rendered[reached.target]
-        changes = rendered.translator is not None or (
-            self.call.is_stream and rendered.request.asks_usage and reached.status < 400
-        )
+        changes = rendered.translator is not None or self._leaves_usage_out(reached)
         # The server that serves the client says the date itself.
         dropped = (b"date", b"content-length", b"content-encoding") if changes else (b"date",)
         headers = [(name, value) for name, value in reached.headers if name not in dropped]
@@ -194,6 +203,11 @@ class Forward:
         headers += _about(self.call, reached)
         self._started = True
         await self.send({"type": "http.response.start", "status": reached.status, "headers": headers})
+
+    def _leaves_usage_out(self, reached: Reached) -> bool:
+        """Whether the client gets this stream without the counts that we asked for. One that comes compressed all the same passes whole."""
+        asks = self.call.is_stream and self._rendered[reached.target].request.asks_usage
+        return asks and reached.status < 400 and not _encoding_of(reached)
 
     async def _body(self, piece: bytes, *, more: bool) -> None:
         await self.send({"type": "http.response.body", "body": piece, "more_body": more})
@@ -224,11 +238,6 @@ class Forward:
         rendered = None if target is None else self._rendered.get(target)
         if rendered is not None:
             call.changed = rendered.request.changed
-        encoding = ""
-        if self._reached is not None:
-            encoding = next(
-                (v.decode("latin-1") for n, v in self._reached.headers if n == b"content-encoding"), ""
-            )
         return Exchange(
             call=call,
             outcome=outcome,
@@ -240,12 +249,25 @@ class Forward:
             tries=self._tries,
             sent=b"" if rendered is None else rendered.request.body,
             body=self.kept,
-            encoding=encoding,
+            encoding="" if self._reached is None else _encoding_of(self._reached),
             is_cut=self._is_cut,
             first_byte_ns=self._first_ns,
             ended_ns=time.time_ns(),
             error=error,
         )
+
+
+def stopping() -> LeydenError:
+    """What a call is told that the server cannot wait for any longer."""
+    return StoreBusy("The server is stopping", hint="try again in a second")
+
+
+def _encoding_of(reached: Reached) -> str:
+    """How the body is encoded; "" when it is not."""
+    found = next(
+        (value.decode("latin-1") for name, value in reached.headers if name == b"content-encoding"), ""
+    )
+    return "" if found.strip().lower() == "identity" else found
 
 
 def _outcome(failure: LeydenError) -> Outcome:

@@ -40,6 +40,11 @@ class Hold:
     _open: asyncio.Event | None = None
     _idle: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether new calls wait."""
+        return self._open is not None
+
     def pause(self, reason: str | None = None) -> None:
         """Let nobody in from now on."""
         if self._open is None:
@@ -85,7 +90,7 @@ class Hold:
     def state(self) -> State:
         """For people and trainers."""
         return State(
-            self._open is not None,
+            self.is_paused,
             self._reason,
             self._since,
             self.in_flight,

@@ -5,6 +5,7 @@ left before that is noticed then. Refuses to know: what is served.
 """
 
 import asyncio
+from typing import Any
 
 from leyden.asgi import Receive
 
@@ -12,13 +13,11 @@ AFTER_S = 0.02
 
 
 class Leaving:
-    """Watches one client from now until `stop`; made in the task that serves it."""
+    """Watches one client from now until `stop`. serving: the task that serves it."""
 
-    def __init__(self, receive: Receive) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def __init__(self, receive: Receive, serving: "asyncio.Task[Any]") -> None:
         self.has_left = False
-        self._serving, self._receive = task, receive
+        self._receive, self._serving = receive, serving
         self._watching: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(AFTER_S, self._begin)
 
@@ -32,7 +31,12 @@ class Leaving:
         self._watching = asyncio.ensure_future(self._watch())
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await left(self._receive)
         self.has_left = True
         self._serving.cancel()
+
+
+async def left(receive: Receive) -> None:
+    """Returns when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

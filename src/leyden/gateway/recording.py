@@ -5,6 +5,7 @@ bodies (cut at the limit), and everything that was counted of the answer whateve
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -122,7 +123,10 @@ def read_answer(exchange: Exchange, *, max_bytes: int) -> tuple[Said, bytes]:
         assembler = wire.assembler()
         assembler.feed(raw)
         body: Any = assembler.body()
-        raw = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+        with suppress(
+            TypeError
+        ):  # arguments that nest deeper than orjson writes: the events are kept instead
+            raw = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
     else:
         body = read_json(raw)
     if is_list(body):  # Gemini's errors come in a list of one
@@ -168,6 +172,8 @@ def _how(exchange: Exchange, *, shared: float | None) -> dict[str, Any]:
     for name, value in call.headers:
         if name == b"x-leyden-agent":
             optional[semconv.AGENT_NAME] = value.decode("latin-1")[:200]
+        elif name == b"x-claude-code-agent-id":
+            optional["gen_ai.agent.id"] = value.decode("latin-1")[:200]
         elif name == b"user-agent":
             optional["user_agent.original"] = value.decode("latin-1")[:200]
     return found | {name: value for name, value in optional.items() if value is not None}

@@ -26,6 +26,7 @@ from leyden.asgi import (
 )
 from leyden.errors import BadInput, LeydenError, NotFound
 from leyden.gateway import doors
+from leyden.gateway.refusals import refusal
 from leyden.ingest import native
 from leyden.server import openapi
 from leyden.server.auth import Guard
@@ -33,7 +34,7 @@ from leyden.server.context import Context
 from leyden.server.gateway import OpenGateway, missing_extra, open_gateway
 from leyden.server.hot import ATTEMPT, answer, match
 from leyden.server.jobs import Jobs
-from leyden.server.metrics import Meter, WriterState
+from leyden.server.metrics import GatewayState, Meter, WriterState
 from leyden.server.roles import Roles
 from leyden.server.routes import (
     database,
@@ -110,7 +111,7 @@ class Server:
                 status = await self._serve_cold(scope, receive, send)
                 template = getattr(scope.get("route"), "path", "(none)")
         except LeydenError as error:
-            await send_reply(send, error_reply(error))
+            await send_reply(send, error_reply(error) if door is None else _refused(error, door))
             status = error.status
         finally:
             self._meter.count(template, method, status, time.perf_counter() - began)
@@ -141,6 +142,7 @@ def create_app(settings: Settings, *, gateway_from: OpenGateway = open_gateway) 
     context.store.writer.listeners += [context.bell.ring, context.watchers.tell]
     registry = CollectorRegistry()
     registry.register(WriterState(context))
+    registry.register(GatewayState(context))
 
     app = FastAPI(title="Leyden", version=leyden.__version__, lifespan=partial(_lifespan, context))
     app.state.leyden = context
@@ -171,6 +173,12 @@ async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
             await context.gateway.close()
         jobs.stop()
         context.store.close()
+
+
+def _refused(error: LeydenError, door: doors.Address) -> Reply:
+    """A model call that did not reach the gateway, told in its client's protocol."""
+    status, headers, body = refusal(error, door.family)
+    return Reply(status, body, headers=tuple(headers[1:]))
 
 
 def _respond(reply: Reply) -> Response:

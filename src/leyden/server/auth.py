@@ -23,7 +23,7 @@ from leyden.store.opening import open_store
 # How long a key that another process revoked may still be let in by one that has just seen it.
 REMEMBER_S = 5.0
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v1/agl/health"})
-ADMIN_PATHS = ("/api/keys", "/api/retention", "/api/db", "/api/import")
+ADMIN_PATHS = ("/api/keys", "/api/retention", "/api/db", "/api/import", "/api/gateway/config")
 READ_BY_POST = frozenset(
     {"/v1/agl/rollouts/search", "/v1/agl/spans/search", "/v1/agl/workers/search", "/api/analyze"}
 )
@@ -38,6 +38,7 @@ GATEWAY_PATHS = (
     "/v1/messages",
     "/v1/models",
     "/rollout/",
+    "/openai/",
 )
 INGEST_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics", "/v1/agl/spans", "/api/runs", "/api/scores")
 

@@ -21,8 +21,9 @@ class ServerCalls(Calls):
         limits: KeyLimits | None = None,
     ) -> dict[str, Any]:
         """Issue a key; the answer's "key" is shown this once. limits: what it may use of the gateway."""
-        bounds = limits.model_dump(mode="json", exclude_defaults=True) if limits is not None else {}
-        body = {"name": name, "scopes": list(scopes), "project": project, "limits": bounds}
+        body: dict[str, Any] = {"name": name, "scopes": list(scopes), "project": project}
+        if limits is not None:
+            body["limits"] = limits.model_dump(mode="json", exclude_defaults=True)
         return read(dict[str, Any], self.request("POST", f"{API}/keys", body=body))
 
     def keys(self) -> list[dict[str, Any]]:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["gateway"])
 
 
+class Config(BaseModel):
+    """The configuration as `leyden.yaml` has it."""
+
+    model_config = {"extra": "allow"}
+
+
 class Pause(BaseModel):
     """reason: for people. drain_s: wait so long for the calls in flight to end, seconds; 0 does not wait."""
 
@@ -41,6 +47,24 @@ async def state(request: Request) -> Response:
     return Json(_state(_gateway(request)))
 
 
+@router.get("/api/gateway/config")
+async def config(request: Request) -> Response:
+    """Upstreams, models and rules as they are now; secrets are masked. Needs the scope admin."""
+    return Json(_gateway(request).config.model_dump(mode="json"))
+
+
+@router.put("/api/gateway/config")
+async def configure(request: Request, asked: Annotated[Config, body_of(Config)]) -> Response:
+    """Use another configuration from now on, in this process and until it ends: `leyden.yaml` stays as it is. `${NAME}` is filled in from the
+    environment of the server. Calls under way end as they began. Needs the scope admin.
+    """
+    from leyden.gateway.config import GatewayConfig
+
+    gateway = _gateway(request)
+    gateway.use(GatewayConfig.from_dict(asked.model_dump(), name="the body"))
+    return Json(gateway.config.model_dump(mode="json"))
+
+
 @router.post("/api/gateway/pause")
 async def pause(request: Request, asked: Annotated[Pause, body_of(Pause)]) -> Response:
     """Let no call in from now on: callers wait, up to the limits under `gateway.hold`. `drained` says whether none is left in flight."""
@@ -59,10 +83,11 @@ async def resume(request: Request, asked: Annotated[Resume, body_of(Resume)]) ->
 
 
 def _state(gateway: "Gateway") -> dict[str, Any]:
+    standing = gateway.upstreams.health.snapshot(now=gateway.upstreams.now())
     return {
         **asdict(gateway.hold.state()),
         "recorded": gateway.capture.counts.recorded,
         "lost": gateway.capture.counts.lost,
         "pending": gateway.capture.pending,
-        "upstreams": gateway.upstreams.health.snapshot(now=gateway.upstreams.now()),
+        "upstreams": {name: each._asdict() for name, each in standing.items()},
     }
