@@ -104,11 +104,13 @@ def check(server: Server) -> None:
 # ── Measurements ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def measure(server: Server, *, stream: bool, clients: int, number: int) -> dict[str, float]:
+def measure(
+    server: Server, *, stream: bool, clients: int, number: int, seconds: float = ROUND_S
+) -> dict[str, float]:
     """One load on one server. Ours is charged until the last call is stored, by the clock and in CPU time."""
     before, began = server.cpu_s(), time.perf_counter()
     first, whole = uvloop.run(
-        calls.load(server.port, stream=stream, clients=clients, calls=number, seconds=ROUND_S)
+        calls.load(server.port, stream=stream, clients=clients, calls=number, seconds=seconds)
     )
     if server.name == "leyden":
         uvloop.run(drain(server))
@@ -140,7 +142,7 @@ def memory(report: Report, server: Server, number: int) -> int:
     """Calls in eight parts, alternately plain and streamed: resident memory after the second part and after the last."""
     made, sizes = 0, list[float]()
     for part in range(8):
-        values = measure(server, stream=bool(part % 2), clients=CLIENTS, number=number // 8)
+        values = measure(server, stream=bool(part % 2), clients=CLIENTS, number=number // 8, seconds=DRAIN_S)
         made += int(values["calls"])
         sizes.append(server.rss_mb())
     report.one("resident memory after more calls", "MB", sizes[-1])

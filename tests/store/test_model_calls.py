@@ -69,7 +69,7 @@ def test_a_call_that_an_sdk_reported_first_is_found_by_the_gateway(store: Store)
     put(store, report(1))
 
     def is_reported(tx: Tx, answer: str) -> bool:
-        return model_calls.is_reported(tx, SEEN._replace(response_id=answer))
+        return model_calls.is_reported(tx, SEEN._replace(response_id=answer), "at-1")
 
     with store.database.read() as tx:
         assert is_reported(tx, ANSWER)

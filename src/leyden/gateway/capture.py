@@ -192,7 +192,9 @@ class Capture:
         records = [self._filed(tx, exchange, found, project) for exchange, found in calls]
         seen = [_seen(exchange, found) for exchange, found in calls]
         records = [
-            model_calls.repeated(record) if call is not None and model_calls.is_reported(tx, call) else record
+            model_calls.repeated(record)
+            if call is not None and model_calls.is_reported(tx, call, record.attempt_id)
+            else record
             for record, call in zip(records, seen, strict=True)
         ]
         stored = spans.insert(tx, records, project=project, now=time.time(), quiet_s=self._quiet_s)

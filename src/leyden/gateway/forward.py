@@ -69,12 +69,12 @@ class Forward:
         """Serve the call. Never raises; a cancellation that is not the client's leaving is the server's end, and ends the call."""
         outcome: Outcome = "ok"
         error: str | None = None
-        leaving = Leaving(receive)
+        task = asyncio.current_task()
+        assert task is not None
+        leaving = Leaving(receive, task)
         try:
             outcome = await self._forwarded()
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            assert task is not None
             task.uncancel()
             if leaving.has_left:
                 outcome = "cancelled"

@@ -5,6 +5,7 @@ left before that is noticed then. Refuses to know: what is served.
 """
 
 import asyncio
+from typing import Any
 
 from leyden.asgi import Receive
 
@@ -18,13 +19,11 @@ async def left(receive: Receive) -> None:
 
 
 class Leaving:
-    """Watches one client from now until `stop`; made in the task that serves it."""
+    """Watches one client from now until `stop`. serving: the task that serves it."""
 
-    def __init__(self, receive: Receive) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def __init__(self, receive: Receive, serving: "asyncio.Task[Any]") -> None:
         self.has_left = False
-        self._serving, self._receive = task, receive
+        self._receive, self._serving = receive, serving
         self._watching: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(AFTER_S, self._begin)
 

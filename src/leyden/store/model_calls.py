@@ -35,6 +35,23 @@ LATEST_IDS = Statement(
         .limit(sa.literal_column(str(LATEST)))
     )
 )
+_NEWEST = (
+    sa.select(s.c.id, s.c.rollout_id, s.c.kind, s.c.start_ns, s.c.end_ns)
+    .where(s.c.rollout_id == bind("rollout"), s.c.attempt_id == bind("attempt"))
+    .order_by(s.c.sequence_id.desc())
+    .limit(sa.literal_column(str(LATEST)))
+    .subquery()
+)
+# Of the newest spans alone: a rollout may hold thousands, and all of them would be read for each of its calls.
+REPORTED = Statement(
+    lambda _: (
+        sa.select(_NEWEST.c.id, _NEWEST.c.rollout_id)
+        .where(
+            _NEWEST.c.kind == "llm", _NEWEST.c.start_ns <= bind("began"), _NEWEST.c.end_ns >= bind("began")
+        )
+        .limit(sa.literal_column(str(MOST_SPANS)))
+    )
+)
 REMEMBER = Statement(
     lambda insert: (
         insert(c)
@@ -71,18 +88,14 @@ def without_repeats(tx: Tx, rollout_id: str, records: Sequence[SpanRecord]) -> l
     ]
 
 
-def is_reported(tx: Tx, call: Seen) -> bool:
-    """Whether a span that an SDK sent already is this call. Such a span began before the gateway saw the call and ended after it began."""
+def is_reported(tx: Tx, call: Seen, attempt_id: str) -> bool:
+    """Whether a span of the attempt that an SDK sent already is this call.
+
+    Such a span began before the gateway saw the call and ended after it began; it is looked for among the newest `LATEST`.
+    """
     if len(call.response_id) < _SHORTEST_ID:
         return False
-    rows = tx.all(
-        sa.select(s.c.id, s.c.rollout_id)
-        .where(
-            s.c.rollout_id == call.rollout_id, s.c.kind == "llm", s.c.start_ns <= call.start_ns, s.c.end_ns >= call.start_ns
-        )
-        .order_by(s.c.id.desc())
-        .limit(MOST_SPANS)
-    )  # fmt: skip
+    rows = tx.hot(REPORTED, rollout=call.rollout_id, attempt=attempt_id, began=call.start_ns)
     held = payloads.by_id(tx, [(row[0], row[1]) for row in rows]) if rows else {}
     wanted = call.response_id.encode()
     return any(wanted in payload for payload, _ in held.values())
