@@ -284,6 +284,17 @@ def test_a_translated_answer_that_comes_compressed_is_read(tmp_path: Path, model
         assert gate.span()["gen_ai.completion.0.content"] == "zip"
 
 
+def test_a_translated_stream_that_comes_compressed_is_an_error_and_no_empty_answer(
+    tmp_path: Path, model: ModelServer
+) -> None:
+    config = {"upstreams": {"local": at(model, kind="vllm")}, "models": {"claude-*": "local/qwen"}}
+    with gateway(tmp_path, config) as gate, anthropic_client(gate) as client:
+        model.script(gzipped(stream(*chat_events("zip"))))
+        with pytest.raises(anthropic.InternalServerError, match="compressed"):
+            client.messages.create(**QUESTION | {"model": "claude-x"}, stream=True)
+        assert gate.span()["leyden.gateway.outcome"] == "broken"
+
+
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_anthropics_client_talks_to_a_model_that_knows_openais_protocol_alone(
     tmp_path: Path, model: ModelServer, is_stream: bool

@@ -167,6 +167,10 @@ class Forward:
         rendered = self._rendered[reached.target]
         change: StreamTranslator | WithoutUsage | None = None
         if rendered.translator is not None:
+            if _encoding_of(reached):
+                raise UpstreamBroken(
+                    f"Upstream {reached.target.upstream!r} sent a compressed stream, which it was asked not to"
+                )
             change = rendered.translator.stream()
         elif self._leaves_usage_out(reached):
             change = WithoutUsage()
