@@ -10,7 +10,7 @@ import orjson
 from leyden.ingest.shapes import is_object
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_NO_CHOICES = re.compile(rb'"choices"[ \t]*:[ \t]*\[[ \t]*\]')
 # An event longer than this is none that we look for, and is handed on before it is whole.
 _LONGEST = 64 * 1024
 
@@ -24,8 +24,8 @@ class WithoutUsage:
 
     def feed(self, piece: bytes) -> bytes:
         """What the client gets of these bytes now; the rest of an event that is not whole yet is kept back."""
-        if self._is_plain(piece):
-            return piece
+        if not self._held and not self._passing and _is_whole(piece):
+            return _without_usage(piece)
         held = self._held + piece
         out: list[bytes] = []
         start = 0
@@ -44,16 +44,30 @@ class WithoutUsage:
         self._held = rest
         return b"".join(out)
 
-    def _is_plain(self, piece: bytes) -> bool:
-        """Whether a piece is whole events without counts, as nearly all are: told without looking at each."""
-        if self._held or self._passing or piece[-2:] != b"\n\n" or piece[-3:-2] in b"\r\n":
-            return False
-        return _NO_CHOICES.search(piece) is None
-
     def end(self) -> bytes:
         """What is left when the upstream is done."""
         rest, self._held = self._held, b""
         return rest if self._passing or not _is_usage(rest) else b""
+
+
+def _is_whole(piece: bytes) -> bool:
+    """Whether a piece is nothing but whole events with plain line ends between them, as nearly all are."""
+    return piece.endswith(b"\n\n") and b"\n\n\n" not in piece and b"\r" not in piece
+
+
+def _without_usage(piece: bytes) -> bytes:
+    """Whole events without those that `include_usage` adds. Only events that look like one are looked at."""
+    kept: list[bytes] = []
+    start = 0
+    found = _NO_CHOICES.search(piece)
+    while found is not None:
+        before = piece.rfind(b"\n\n", start, found.start())
+        begin = start if before < 0 else before + 2
+        end = piece.index(b"\n\n", found.end()) + 2
+        kept.append(piece[start : begin if _is_usage(piece[begin:end]) else end])
+        start = end
+        found = _NO_CHOICES.search(piece, start)
+    return b"".join([*kept, piece[start:]]) if kept else piece
 
 
 def _is_usage(event: bytes) -> bool:
