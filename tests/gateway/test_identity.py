@@ -24,7 +24,11 @@ def of(
     asked: dict[str, Any] | None = None,
     **more: Any,
 ) -> Identity:
-    return Identities(quiet_s=900).of(address, headers or {}, asked or {}, project="p", **more)
+    return Identities(quiet_s=900).of(address, raw(headers or {}), asked or {}, project="p", **more)
+
+
+def raw(headers: dict[bytes, str]) -> dict[bytes, bytes]:
+    return {name: value.encode() for name, value in headers.items()}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,9 @@ def test_all_calls_of_a_session_belong_to_one_rollout(
     assert (found.session, found.source) == (session, "session")
     assert (found.rollout_id, found.attempt_id) == (of(BARE, headers, asked)[1:3])
     assert found.rollout_id != of(BARE, {b"x-session-id": "another"}).rollout_id
-    assert found.rollout_id != Identities(quiet_s=900).of(BARE, headers, asked, project="other").rollout_id
+    assert (
+        found.rollout_id != Identities(quiet_s=900).of(BARE, raw(headers), asked, project="other").rollout_id
+    )
 
 
 def test_a_call_hangs_under_the_span_that_made_it() -> None:
