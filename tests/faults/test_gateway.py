@@ -6,13 +6,10 @@ Promises
 2. Bytes pass as they came, also those that nobody can read, and one event of 50 MB costs no more memory than what is recorded of it.
 3. The store may be away: calls go on, and each is recorded once when it is back. What cannot be kept is counted; strict mode refuses.
 4. A client that leaves ends its upstream's work. A server that stops records the calls it cuts.
-5. Two thousand streams at once are served, and a stream costs the same memory whether it is the first or the last.
 """
 
 import hashlib
-import itertools
 import json
-import resource
 import signal
 import sqlite3
 import threading
@@ -33,9 +30,18 @@ from starlette.testclient import TestClient
 import postgres_cluster
 from fakes.model_answers import anthropic_events, chat_events, event
 from fakes.model_server import CLOSE, RESET, Answer, Gate, ModelServer, Step, answer, chat, raw, stream
-from faults.crowd import Crowd
 from faults.processes import running, until
-from gateway.serving import QUESTION, Calling, Gateway, gateway, only, own_process, reaching, written
+from gateway.serving import (
+    QUESTION,
+    Calling,
+    Gateway,
+    gateway,
+    only,
+    own_process,
+    process_of,
+    reaching,
+    written,
+)
 from leyden.server.app import create_app
 from leyden.settings import Settings
 
@@ -267,7 +273,7 @@ def test_50_mb_in_one_event_pass_unchanged_in_bounded_memory(
         big = [b'data: {"choices": [{"index": 0, "delta": {"content": "', *middle, b'"}}]}\n\n']
         sent = [*events[:2], *big, *events[2:]]
     with own_process(tmp_path, only(model, record={"max_bytes": 2**20})) as gate:
-        process = psutil.Process(pid_of(gate))
+        process = process_of(gate)
         gate.post()
         before = process.memory_info().rss
         peak = Peak(process)
@@ -282,13 +288,6 @@ def test_50_mb_in_one_event_pass_unchanged_in_bounded_memory(
     assert (size, digest.hexdigest()) == (len(b"".join(sent)), hashlib.sha256(b"".join(sent)).hexdigest())
     assert said.attributes["leyden.gateway.outcome"] == "ok"
     assert grown < 40 * 2**20, f"{grown / 2**20:.0f} MiB for an answer of 50 MiB"
-
-
-def pid_of(gate: Gateway) -> int:
-    """The server's process: the one that listens where it is reached."""
-    port = int(gate.url.rsplit(":", 1)[1])
-    children = psutil.Process().children(recursive=True)
-    return next(c.pid for c in children if any(n.laddr.port == port for n in c.net_connections("tcp4")))
 
 
 class Peak:
@@ -458,48 +457,3 @@ def refuses_connections(url: str) -> bool:
     except httpx.TransportError:
         return True
     return False
-
-
-# ── A crowd ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def streams() -> Iterator[int]:
-    """Raises how many files this process and its children may open, for the time of a test; how many streams that allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 20_000 if hard == resource.RLIM_INFINITY else min(hard, 20_000)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield min(STREAMS, (wanted - 500) // 3)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-STREAMS = 2_000
-MOST_PER_STREAM = 64 * 1024  # bytes; 33 KB were measured
-
-
-def test_two_thousand_streams_at_once_are_served_in_memory_that_does_not_grow(
-    tmp_path: Path, model: ModelServer, streams: int
-) -> None:
-    before, after = chat_events("a few words to begin with"), chat_events("and a few more")
-    usual = model.always
-    asked = QUESTION | {"stream": True, "stream_options": {"include_usage": True}}
-    with own_process(tmp_path, only(model, record={"content": "none"})) as gate:
-        process, path = psutil.Process(pid_of(gate)), f"{gate.base}/v1/chat/completions"
-        gate.post()  # what the first call of all loads stays
-        idle, resident = process.memory_info().rss, list[int]()
-        for readers in (streams // 2, streams):
-            wait = Gate()
-            model.always = stream(*before[:-2], wait, *after)
-
-            def look(readers: int = readers, wait: Gate = wait) -> None:
-                assert gate.state()["in_flight"] == readers
-                resident.append(process.memory_info().rss)
-                wait.open()
-
-            crowd = Crowd(gate.url, path, asked, readers=readers, first=len(b"".join(before[:-2])))
-            assert set(crowd.gather(look)) == {b"".join([*before[:-2], *after])}
-        state = gate.settled(streams + streams // 2 + 1)
-    model.always = usual
-    assert (state["recorded"], state["lost"], state["in_flight"]) == (streams + streams // 2 + 1, 0, 0)
-    each = [(grown - before) / (streams / 2) for before, grown in itertools.pairwise([idle, *resident])]
-    assert max(each) < MOST_PER_STREAM, f"{each} bytes a stream"

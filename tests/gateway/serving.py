@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 
 from conftest import serving
 from fakes.model_server import ModelServer
@@ -156,6 +157,13 @@ def own_process(folder: Path, config: Mapping[str, Any], **env: str) -> Iterator
     env["LEYDEN_CONFIG"] = written(folder, config)
     with running(str(folder / "leyden.db"), **env) as server, reaching(server.url) as reached:
         yield reached
+
+
+def process_of(gate: Gateway) -> psutil.Process:
+    """The process of a gateway that has its own: the one that listens where it is reached."""
+    port = int(gate.url.rsplit(":", 1)[1])
+    children = psutil.Process().children(recursive=True)
+    return next(c for c in children if any(n.laddr.port == port for n in c.net_connections("tcp4")))
 
 
 @contextmanager

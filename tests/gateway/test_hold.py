@@ -1,5 +1,6 @@
 """Pause, drain and resume: under an agent that is not told, and what each call is stamped with."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from fakes.model_server import Gate, ModelServer, stream
 from faults.processes import until
 from gateway.serving import QUESTION, Calling, Gateway, gateway, only
+from leyden.gateway.hold import Hold
 from leyden.types import KeyLimits
 
 
@@ -142,3 +144,21 @@ def test_a_client_that_leaves_while_it_waits_gives_its_place_back(few: Gateway, 
     assert len(model.requests) == before + 1
     outcomes = [span.attributes["leyden.gateway.outcome"] for span in few.spans(3)]
     assert sorted(outcomes) == ["cancelled", "cancelled", "ok"]
+
+
+def test_a_call_that_waited_does_not_slip_in_between_two_pauses() -> None:
+    async def test() -> None:
+        hold = Hold()
+        hold.pause()
+        waiting = asyncio.ensure_future(hold.enter())
+        await asyncio.sleep(0)
+        hold.resume("v1")
+        hold.pause()
+        assert await hold.drained(0.1)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (hold.in_flight, hold.waiting) == (0, 1)
+        hold.resume("v2")
+        assert await waiting == "v2"
+
+    asyncio.run(test())

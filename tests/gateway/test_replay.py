@@ -40,6 +40,10 @@ def play(request: Request) -> Answer:
     return played(exchanges()[int(request.headers[NUMBER])])
 
 
+# One deployment has the name of a model that others are asked for.
+RENAMED = {"gpt-5-nano": "azure-nano"}
+
+
 class Place(NamedTuple):
     """How an exchange is made through the gateway: below its address, with which model."""
 
@@ -52,8 +56,9 @@ def place(recorded: Recorded) -> Place:
     path = f"{url.path}?{url.query}" if url.query else url.path
     if url.path.startswith("/beta/"):
         return Place("/v1/chat/completions", recorded.asked | {"model": "beta"})
-    # One deployment has the name of a model that others are asked for.
-    return Place(path.replace("/gpt-5-nano/", "/azure-nano/"), recorded.asked)
+    for name, ours in RENAMED.items():
+        path = path.replace(f"/deployments/{name}/", f"/deployments/{ours}/")
+    return Place(path, recorded.asked)
 
 
 def config(server: ModelServer) -> dict[str, Any]:
@@ -285,39 +290,47 @@ def sample() -> list[int]:
     return sorted(number for numbers in kinds.values() for number in numbers[:4])
 
 
-def called(recorded: Recorded, base: str, headers: dict[str, str]) -> Any:
-    """What the client library of the provider makes of an exchange: objects as JSON, or the error that it raises."""
-    url, asked = urlsplit(recorded.url), dict(recorded.asked)
-    make: Any = openai.OpenAI
-    more: dict[str, Any] = {"base_url": f"{base}/v1"}
-    if recorded.door == "messages":
-        make, more = anthropic.Anthropic, {"base_url": base}
-    elif "/deployments/" in url.path:
-        deployment = url.path.split("/")[3].replace(
-            "gpt-5-nano", "azure-nano" if "/rollout/" in base else "gpt-5-nano"
+class Clients:
+    """The client libraries of the providers, pointed at a server. One connection pool each: TLS is set up once."""
+
+    def __init__(self) -> None:
+        self._openai, self._anthropic = openai.DefaultHttpxClient(), anthropic.DefaultHttpxClient()
+
+    def __enter__(self) -> "Clients":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._openai.close()
+        self._anthropic.close()
+
+    def made(self, recorded: Recorded, base: str, **more: Any) -> Any:
+        """The client that would make this exchange, of the server at `base`; through the gateway when that is a rollout."""
+        given = {"api_key": "sk-test", "max_retries": 0, **more}
+        url, is_through = urlsplit(recorded.url), "/rollout/" in base
+        if recorded.door == "messages":
+            return anthropic.Anthropic(base_url=base, http_client=self._anthropic, **given)
+        if "/deployments/" not in url.path:
+            version = "beta" if "/beta/" in url.path and not is_through else "v1"
+            return openai.OpenAI(base_url=f"{base}/{version}", http_client=self._openai, **given)
+        deployment = url.path.split("/")[3]
+        return openai.AzureOpenAI(
+            azure_endpoint=base,
+            azure_deployment=RENAMED.get(deployment, deployment) if is_through else deployment,
+            api_version=parse_qs(url.query)["api-version"][0],
+            http_client=self._openai,
+            **given,
         )
-        make = openai.AzureOpenAI
-        more = {
-            "azure_endpoint": base,
-            "azure_deployment": deployment,
-            "api_version": parse_qs(url.query)["api-version"][0],
-        }
-    elif "/beta/" in url.path:
-        more["base_url"] = f"{base}/v1" if "/rollout/" in base else f"{base}/beta"
-        asked["model"] = "beta" if "/rollout/" in base else asked["model"]
-    with make(api_key="sk-test", max_retries=0, default_headers=headers, **more) as client:
-        create = {
-            "chat": lambda: client.chat.completions.create,
-            "completions": lambda: client.completions.create,
-            "responses": lambda: client.responses.create,
-            "embeddings": lambda: client.embeddings.create,
-            "messages": lambda: client.messages.create,
-        }[recorded.door]()
-        known = inspect.signature(create).parameters
-        named = {name: value for name, value in asked.items() if name in known}
+
+    def call(self, recorded: Recorded, base: str, headers: dict[str, str]) -> Any:
+        """What the library makes of an exchange: objects as JSON, or the error that it raises."""
+        client = self.made(recorded, base, default_headers=headers)
+        asked = place(recorded).asked if "/rollout/" in base else recorded.asked
+        surface = client.chat.completions if recorded.door == "chat" else getattr(client, recorded.door)
+        known = inspect.signature(surface.create).parameters
         others = {name: value for name, value in asked.items() if name not in known}
+        named = {name: value for name, value in asked.items() if name in known}
         try:
-            given = create(**named, extra_body=others or None)
+            given = surface.create(**named, extra_body=others or None)
             if asked.get("stream"):
                 return [event.model_dump(mode="json", warnings=False) for event in given]
             return given.model_dump(mode="json", warnings=False)
@@ -331,16 +344,15 @@ def test_client_libraries_read_through_the_gateway_what_they_read_without_it(
 ) -> None:
     doors, streams, errors = Counter[str](), 0, 0
     numbers = sample()
-    for number in numbers:
-        recorded = exchanges()[number]
-        headers = {NUMBER: str(number)}
-        directly = called(recorded, playing.url, headers)
-        assert called(recorded, f"{gate.url}/rollout/ro-client-{number}/attempt/at-1", headers) == directly, (
-            recorded.name
-        )
-        doors[recorded.door] += 1
-        streams += isinstance(directly, list)
-        errors += isinstance(directly, tuple)
+    with Clients() as clients:
+        for number in numbers:
+            recorded, headers = exchanges()[number], {NUMBER: str(number)}
+            directly = clients.call(recorded, playing.url, headers)
+            through = f"{gate.url}/rollout/ro-client-{number}/attempt/at-1"
+            assert clients.call(recorded, through, headers) == directly, recorded.name
+            doors[recorded.door] += 1
+            streams += isinstance(directly, list)
+            errors += isinstance(directly, tuple)
     assert doors == {"chat": 39, "completions": 13, "embeddings": 16, "messages": 16, "responses": 16}
     assert (len(numbers), streams, errors) == (100, 36, 12)
     for number in numbers:

@@ -22,8 +22,8 @@ from leyden.gateway.conventions import OPERATIONS
 from leyden.gateway.decoding import read_json
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
-from leyden.gateway.forward import Forward, stopping
-from leyden.gateway.hold import Hold
+from leyden.gateway.forward import Forward
+from leyden.gateway.hold import Hold, stopping
 from leyden.gateway.identity import Identities
 from leyden.gateway.leaving import left
 from leyden.gateway.limits import Account, Lease, Limits

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import orjson
 
 from leyden.asgi import Receive, Send
-from leyden.errors import BadInput, LeydenError, StoreBusy, UpstreamBroken, UpstreamError, UpstreamTimeout
+from leyden.errors import BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
 from leyden.gateway.call import Call, Door, Exchange, Outcome
 from leyden.gateway.decoding import decoded
+from leyden.gateway.hold import stopping
 from leyden.gateway.leaving import Leaving
 from leyden.gateway.outgoing import Request, Settled, request
 from leyden.gateway.pool import Outgoing
@@ -259,11 +260,6 @@ class Forward:
             ended_ns=time.time_ns(),
             error=error,
         )
-
-
-def stopping() -> LeydenError:
-    """What a call is told that the server cannot wait for any longer."""
-    return StoreBusy("The server is stopping", hint="try again in a second")
 
 
 def _encoding_of(reached: Reached) -> str:

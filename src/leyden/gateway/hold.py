@@ -9,9 +9,14 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from leyden.errors import RateLimited
+from leyden.errors import LeydenError, RateLimited, StoreBusy
 
 RETRY_AFTER_S = 5.0
+
+
+def stopping() -> LeydenError:
+    """What a call is told that the server cannot wait for any longer."""
+    return StoreBusy("The server is stopping", hint="try again in a second")
 
 
 @dataclass
@@ -38,6 +43,7 @@ class Hold:
     _reason: str | None = None
     _since: float | None = None
     _open: asyncio.Event | None = None
+    _is_stopping: bool = False
     _idle: list["asyncio.Future[None]"] = field(default_factory=list["asyncio.Future[None]"])
 
     @property
@@ -59,10 +65,20 @@ class Hold:
             self._open.set()
         self._open = self._since = self._reason = None
 
+    def stop(self) -> None:
+        """Turn away who waits and who comes: the server ends."""
+        self._is_stopping = True
+        self.resume()
+
     async def enter(self) -> str | None:
-        """Wait until calls are let in; the policy version for this one. Raises RateLimited. Every success ends with `leave`."""
-        if self._open is not None:
+        """Wait until calls are let in; the policy version for this one. Every success ends with `leave`.
+
+        Raises RateLimited, and StoreBusy when the server ends.
+        """
+        while self._open is not None:  # it may be paused again before who waited is awake
             await self._wait(self._open)
+        if self._is_stopping:
+            raise stopping()
         self.in_flight += 1
         return self.policy_version
 

@@ -118,6 +118,8 @@ class Context:
         self.draining = True
         self.bell.ring([EVERYTHING])
         self.watchers.close()
+        if self.gateway is not None:
+            self.gateway.hold.stop()
 
     def _linked(self, is_told: bool) -> None:
         self.bell.is_told = is_told
