@@ -141,7 +141,10 @@ INGESTING_POSTS = {
 
 
 def expected_scope(method: str, path: str) -> str:
-    if path.startswith(("/api/keys", "/api/retention", "/api/db", "/api/import")) or method == "DELETE":
+    if (
+        path.startswith(("/api/keys", "/api/retention", "/api/db", "/api/import", "/api/gateway/config"))
+        or method == "DELETE"
+    ):
         return "admin"
     if (method, path) == ("PUT", "/api/prices"):
         return "admin"

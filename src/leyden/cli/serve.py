@@ -23,7 +23,7 @@ from leyden.errors import BadInput
 from leyden.server.app import create_app
 from leyden.server.auth import check_bind
 from leyden.server.context import Context
-from leyden.server.memory import share_arenas
+from leyden.server.process import raise_open_files, share_arenas
 from leyden.server.port import bind, config, url_of
 from leyden.settings import Settings
 
@@ -32,6 +32,7 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     """Serve until a signal. Raises LeydenError when the port is taken, a key is missing or the database does not open."""
     _log(settings.log_level)
     share_arenas()
+    raise_open_files()
     _ = settings.roles_here
     check_bind(settings)
     listening = bind(settings.host, settings.port)
