@@ -23,8 +23,8 @@ from leyden.errors import BadInput
 from leyden.server.app import create_app
 from leyden.server.auth import check_bind
 from leyden.server.context import Context
-from leyden.server.process import raise_open_files, share_arenas
 from leyden.server.port import bind, config, url_of
+from leyden.server.process import raise_open_files, share_arenas
 from leyden.settings import Settings
 
 
