@@ -51,7 +51,7 @@ openapi: setup ## write openapi.json again from the routes
 lock: $(VENV)/bin/python ## resolve the dependencies again and write both lock files
 	$(PIP) uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-	  --extra postgres pyproject.toml -o requirements.lock
+	  --extra postgres --extra gateway pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 	  --group dev --extra all -c requirements.lock pyproject.toml -o requirements-dev.lock
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = ("startup", "sdk", "queries", "cycle", "ingest", "durability", "prune")
+SCRIPTS = ("startup", "sdk", "queries", "cycle", "ingest", "gateway", "durability", "prune")
 RESULTS = Path(__file__).with_name("results")
 
 

@@ -31,6 +31,7 @@ class Report:
     """The figures of one script, and what they were measured on."""
 
     script: str
+    peer: str = "agl store"
     figures: list[Figure] = field(default_factory=list[Figure])
     notes: list[str] = field(default_factory=list[str])
 
@@ -45,7 +46,7 @@ class Report:
         bar: str = "",
     ) -> None:
         """A figure from rounds: medians per server, and the median of the ratios of each round."""
-        ours, peer = rounds.values("leyden", key), rounds.values("agl store", key)
+        ours, peer = rounds.values("leyden", key), rounds.values(self.peer, key)
         ratios = [(p / o if lower_is_better else o / p) for o, p in zip(ours, peer, strict=False) if o and p]
         self.figures.append(
             Figure(
@@ -59,7 +60,7 @@ class Report:
 
     def show(self) -> None:
         width = max([len(f.name) for f in self.figures], default=10)
-        print(f"\n{'':{width}}  {'unit':>10}  {'leyden':>10}  {'agl store':>10}  {'ratio':>7}  bar")
+        print(f"\n{'':{width}}  {'unit':>10}  {'leyden':>10}  {self.peer:>10}  {'ratio':>7}  bar")
         for f in self.figures:
             ratio = "-" if f.ratio is None else f"{f.ratio:.1f}x"
             print(

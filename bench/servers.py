@@ -5,6 +5,7 @@ LEYDEN_PEER_PYTHON or made by `tests/compat/prepare.py` in `.venv-compat`.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -74,16 +75,23 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def answers(port: int) -> bool:
-    """Whether the store protocol's health route answers 200."""
+def answers(port: int, path: str = "/v1/agl/health") -> bool:
+    """Whether a health route, by default the store protocol's, answers 200."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
-        probe.sendall(b"GET /v1/agl/health HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+        probe.sendall(b"GET %s HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n" % path.encode())
         return probe.recv(12).endswith(b"200")
     return False
 
 
 def start(
-    name: str, command: list[str], *, port: int, folder: Path, env: dict[str, str] | None = None
+    name: str,
+    command: list[str],
+    *,
+    port: int,
+    folder: Path,
+    env: dict[str, str] | None = None,
+    core: int = SERVER_CORE,
+    health: str = "/v1/agl/health",
 ) -> Server:
     """Start a server and wait for its first answer. Raises RuntimeError with its log when there is none."""
     before = time.perf_counter()
@@ -94,10 +102,10 @@ def start(
             stderr=log,
             cwd=folder,
             env=os.environ | (env or {}),
-            preexec_fn=lambda: pin(SERVER_CORE),
+            preexec_fn=lambda: pin(core),
         )
     server = Server(name, port, process, folder, 0.0)
-    while not answers(port):
+    while not answers(port, health):
         if process.poll() is not None or time.perf_counter() - before > START_LIMIT_S:
             server.stop()
             raise RuntimeError(f"{name} did not start: {server.log()}")
@@ -152,6 +160,37 @@ def start_peer(folder: Path) -> Server:
         "ERROR",
     ]
     return start("agl store", command, port=port, folder=folder, env={"LITELLM_LOCAL_MODEL_COST_MAP": "True"})
+
+
+def start_upstream(folder: Path) -> Server:
+    """The model server behind the gateways, on the generator's core: what it spends is not theirs."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.upstream", "--port", str(port)]
+    env = {"PYTHONPATH": str(ROOT)}
+    return start("direct", command, port=port, folder=folder, env=env, core=LOAD_CORE, health="/")
+
+
+def start_litellm(folder: Path, *, upstream: Server, model: str, key: str) -> Server:
+    """LiteLLM's proxy before an upstream. Raises RuntimeError when it is not installed or does not start."""
+    named = os.environ.get("LEYDEN_LITELLM")
+    program = Path(named) if named else ROOT / ".venv-litellm" / "bin" / "litellm"
+    if not program.exists():
+        raise RuntimeError("no LiteLLM here; set LEYDEN_LITELLM, or see bench/README.md")
+    address = f"http://127.0.0.1:{upstream.port}/v1"
+    config = {
+        "model_list": [
+            {
+                "model_name": model,
+                "litellm_params": {"model": f"openai/{model}", "api_base": address, "api_key": "sk-mock"},
+            }
+        ],
+        "general_settings": {"master_key": key},  # it does not start without one
+    }
+    (folder / "litellm.yaml").write_text(json.dumps(config))
+    port = free_port()
+    command = [str(program), "--config", "litellm.yaml", "--host", "127.0.0.1", "--port", str(port)]
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_PROXY": "127.0.0.1"}
+    return start("litellm", command, port=port, folder=folder, env=env, health="/health/liveliness")
 
 
 @contextlib.contextmanager

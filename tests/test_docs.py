@@ -19,6 +19,7 @@ PAGES = [
     if "design" not in path.relative_to(ROOT).parts
 ]
 ENV_OF_TESTS = {"LEYDEN_DATA", "LEYDEN_REQUIRE_ALL", "LEYDEN_TEST_POSTGRES"}
+ENV_OF_RUN = {"LEYDEN_ROLLOUT_ID", "LEYDEN_ATTEMPT_ID"}  # what `leyden run` tells its program
 
 
 def blocks(page: Path, language: str) -> list[tuple[str, str]]:
@@ -65,7 +66,7 @@ def test_every_python_example_runs(text: str, note: str, server_url: str, tmp_pa
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_in_the_docs_exists(line: str) -> None:
-    words = re.sub(r"\s+[#|>].*", "", line).split()
+    words = re.sub(r"\s+(--\s|[#|>]).*", "", line).split()  # behind -- stands another program
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
         return
@@ -92,5 +93,5 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_variable_in_the_docs_is_a_setting(page: Path) -> None:
-    known = {f.metadata["env"] for f in fields(Settings)} | ENV_OF_TESTS
+    known = {f.metadata["env"] for f in fields(Settings)} | ENV_OF_TESTS | ENV_OF_RUN
     assert set(re.findall(r"\bLEYDEN_[A-Z0-9_]+\b", page.read_text())) - known == set()

@@ -6,17 +6,28 @@
     │   └── TooLarge                a body, span or nesting over its limit                  413
     ├── NotFound                    an id nobody knows                                      404
     ├── Forbidden                   no key, a wrong key, or a key without the scope         401, 403
-    │   └── Unauthorized                                                                    401
+    │   ├── Unauthorized                                                                    401
+    │   └── ModelNotAllowed         a model that the key may not call                       403
+    ├── RateLimited                 a key's calls, tokens or concurrency are used up        429
+    ├── BudgetSpent                 a key's money for the day or the rollout is spent       402
     ├── InvalidTransition           a state change the transition table refuses             409
     ├── StoreError                  the database refused or failed                          500
     │   ├── StoreBusy               locked past its timeout, or the write queue is full     503
     │   ├── StoreFull               no space left where the database lives                  507
     │   └── SchemaTooNew            the database was written by a newer Leyden              500
     ├── ServerUnreachable           the client got no answer from a Leyden server           503
+    ├── UpstreamError               a model server failed the gateway                       502
+    │   ├── UpstreamUnreachable     no connection to it                                     502
+    │   ├── UpstreamTimeout         one phase of a call took longer than it may             504
+    │   └── UpstreamBroken          its answer stopped in the middle, or was no HTTP        502
     └── MissingExtra                a command or feature needs `pip install leyden[…]`      500
 
 A message says what happened, to what, and what to do. `hint` holds the "what to do" when it is worth its own line.
 """
+
+from typing import Any, Literal
+
+UpstreamPhase = Literal["connect", "first byte", "idle", "total"]
 
 
 class LeydenError(Exception):
@@ -30,7 +41,7 @@ class LeydenError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self) -> tuple[type["LeydenError"], tuple[str, str | None]]:
+    def __reduce__(self) -> tuple[type["LeydenError"], tuple[Any, ...]]:
         # Runners hand errors across processes; the default reduction would lose the hint.
         return type(self), (self.message, self.hint)
 
@@ -76,6 +87,33 @@ class Unauthorized(Forbidden):
     status = 401
 
 
+class ModelNotAllowed(Forbidden):
+    """A model that is not among those that the key may call."""
+
+    code = "model_not_allowed"
+
+
+class RateLimited(LeydenError):
+    """A limit of a key that passes by itself: calls or tokens per minute, or calls at once. `retry_after_s`: when to try again."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str, hint: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type["RateLimited"], tuple[str, str | None, float]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return type(self), (self.message, self.hint, self.retry_after_s)
+
+
+class BudgetSpent(LeydenError):
+    """The money that a key may spend in a day or on a rollout is spent."""
+
+    code = "budget_spent"
+    status = 402
+
+
 class InvalidTransition(LeydenError):
     """A state change that the transition table in `types.py` refuses."""
 
@@ -114,6 +152,43 @@ class ServerUnreachable(LeydenError):
 
     code = "server_unreachable"
     status = 503
+
+
+class UpstreamError(LeydenError):
+    """A model server failed the gateway.
+
+    phase: what the call waited for when it failed: "connect", "first byte" (of the answer's body), "idle" (its next bytes) or
+    "total" (its end).
+    """
+
+    code = "upstream_error"
+    status = 502
+
+    def __init__(self, message: str, hint: str | None = None, phase: UpstreamPhase = "connect") -> None:
+        super().__init__(message, hint)
+        self.phase: UpstreamPhase = phase
+
+    def __reduce__(self) -> tuple[type["LeydenError"], tuple[Any, ...]]:
+        return type(self), (self.message, self.hint, self.phase)
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to a model server: its name, its port or its certificate."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeout(UpstreamError):
+    """One phase of a call to a model server took longer than its limit."""
+
+    code = "upstream_timeout"
+    status = 504
+
+
+class UpstreamBroken(UpstreamError):
+    """A model server's answer stopped in the middle, or was no HTTP."""
+
+    code = "upstream_broken"
 
 
 class MissingExtra(LeydenError):

@@ -12,7 +12,7 @@ from typing import Any
 
 from leyden.errors import BadInput
 
-ROLES = ("api", "ingest", "jobs")
+ROLES = ("api", "ingest", "gateway", "jobs")
 
 
 def data_dir() -> Path:
@@ -46,11 +46,18 @@ class Settings:
         False, "LEYDEN_REQUIRE_KEYS", "ask for a key on loopback too; other binds always do"
     )
     roles: str = _knob(
-        "api,ingest,jobs",
+        "api,ingest,gateway,jobs",
         "LEYDEN_ROLES",
-        "what this server does: some of api, ingest and jobs, with commas between",
+        "what this server does: some of api, ingest, gateway and jobs, with commas between",
     )
     open_bind: bool = _knob(False, "LEYDEN_OPEN_BIND", "allow a bind other than loopback without any key")
+
+    # Gateway
+    config: str = _knob(
+        "",
+        "LEYDEN_CONFIG",
+        "the gateway's configuration; empty means leyden.yaml in the working directory, or the environment when there is none",
+    )
 
     # Limits of what is accepted
     max_body_bytes: int = _knob(

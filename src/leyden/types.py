@@ -346,6 +346,29 @@ class Score(BaseModel):
     time: float
 
 
+# ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class KeyLimits(BaseModel):
+    """What a key may use of the gateway; None, or no models, is no limit.
+
+    models: names or globs of those it may call, upper and lower case alike. expire_time: unix seconds from which on it is refused.
+    rollout_id and attempt_id: the only ones whose calls it may make.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: tuple[str, ...] = Field(default=(), max_length=100)
+    requests_per_minute: int | None = Field(default=None, ge=1, le=2**31)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=2**53)
+    usd_per_day: float | None = Field(default=None, gt=0, le=1e9, allow_inf_nan=False)
+    usd_per_rollout: float | None = Field(default=None, gt=0, le=1e9, allow_inf_nan=False)
+    concurrency: int | None = Field(default=None, ge=1, le=2**31)
+    expire_time: float | None = Field(default=None, ge=0, le=1e11, allow_inf_nan=False)
+    rollout_id: str | None = Field(default=None, min_length=1)
+    attempt_id: str | None = Field(default=None, min_length=1)
+
+
 # ── Findings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 FindingKind = Literal["tool_failure", "error", "retry", "repeated_call", "failed_rollouts", "slow"]

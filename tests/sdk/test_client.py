@@ -16,7 +16,7 @@ import leyden
 from fakes.sink import Sink
 from leyden import errors
 from leyden.sdk.client import UNSET, Client
-from leyden.types import LLM, AttemptedRollout, Finding, Rollout, RolloutStatus, Span, SpanSummary
+from leyden.types import LLM, AttemptedRollout, Finding, KeyLimits, Rollout, RolloutStatus, Span, SpanSummary
 
 ROLLOUT = {"rollout_id": "ro-1", "input": 1, "start_time": 5.5, "status": "running", "config": {}}
 ATTEMPT = {
@@ -86,7 +86,9 @@ class Scripted:
         self.status, self.answer = 200, None
         self.seen: list[tuple[str, str, Any]] = []
         self.headers: dict[str, str] = {}
-        self.app = Starlette(routes=[Route("/{path:path}", self.handle, methods=["GET", "POST", "DELETE"])])
+        self.app = Starlette(
+            routes=[Route("/{path:path}", self.handle, methods=["GET", "POST", "PUT", "DELETE"])]
+        )
 
     async def handle(self, request: Request) -> Response:
         body = await request.body()
@@ -147,6 +149,10 @@ CALLS: list[tuple[Callable[[Client], Any], Any, str, str, Any, Any]] = [
     (lambda c: c.add_scores([SCORE]), [], "POST", f"{B}/scores", [SCORE], None),
     (lambda c: c.scores("ro-1")[0].value, [SCORE], "GET", f"{B}/rollouts/ro-1/scores", None, 1.0),
     (lambda c: c.create_key("ci", scopes=["ingest"])["key"], {"id": "1", "key": "lk_1"}, "POST", f"{B}/keys", {"name": "ci", "scopes": ["ingest"], "project": "default"}, "lk_1"),
+    (lambda c: c.create_key("ci", scopes=["gateway"], project="p", limits=KeyLimits(concurrency=2))["key"], {"key": "lk_1"}, "POST", f"{B}/keys", {"name": "ci", "scopes": ["gateway"], "project": "p", "limits": {"concurrency": 2}}, "lk_1"),
+    (lambda c: c.prices(), [], "GET", f"{B}/prices", None, []),
+    (lambda c: c.set_price("a/*", {"input": 1}).rates, {"pattern": "a/*", "rates": {"input": 1}, "create_time": 1}, "PUT", f"{B}/prices", {"pattern": "a/*", "rates": {"input": 1}}, {"input": 1.0}),
+    (lambda c: c.delete_price("a/*"), None, "DELETE", f"{B}/prices/a%2F%2A", None, None),
     (lambda c: c.keys(), [{"id": "1"}], "GET", f"{B}/keys", None, [{"id": "1"}]),
     (lambda c: c.revoke_key("1"), None, "DELETE", f"{B}/keys/1", None, None),
     (lambda c: c.info()["version"], {"version": "1"}, "GET", f"{B}/info", None, "1"),

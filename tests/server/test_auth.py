@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from conftest import Clock
 from leyden.server.app import HOT, create_app
-from leyden.server.auth import OPEN_PATHS
+from leyden.server.auth import OPEN_PATHS, Caller, may, scope_needed
 from leyden.settings import Settings
 from server.test_store_protocol import SPAN, claim, enqueue
 
-SCOPES = ("ingest", "read", "run", "admin")
+SCOPES = ("ingest", "read", "run", "gateway", "admin")
 
 
 def create_key(http: Any, *scopes: str, project: str = "default", name: str = "me") -> dict[str, Any]:
@@ -140,7 +141,12 @@ INGESTING_POSTS = {
 
 
 def expected_scope(method: str, path: str) -> str:
-    if path.startswith(("/api/keys", "/api/retention", "/api/db", "/api/import")) or method == "DELETE":
+    if (
+        path.startswith(("/api/keys", "/api/retention", "/api/db", "/api/import", "/api/gateway/config"))
+        or method == "DELETE"
+    ):
+        return "admin"
+    if (method, path) == ("PUT", "/api/prices"):
         return "admin"
     if method == "GET" or path in READING_POSTS:
         return "read"
@@ -199,6 +205,31 @@ def test_a_refusal_names_the_scope_that_is_missing(settings: Settings, keys: dic
         "message": "This key lacks the scope 'read'",
         "hint": "it has: ingest",
     }
+
+
+MODEL_CALLS = [
+    "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/messages",
+    "/v1/messages/count_tokens", "/rollout/ro-1/attempt/at-1/v1/chat/completions",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", MODEL_CALLS)
+def test_models_are_called_by_keys_that_may_run_agents_and_by_those_made_for_it(path: str) -> None:
+    for method in ("GET", "POST"):
+        needed = scope_needed(method, path)
+        let_in = [scope for scope in SCOPES if may(Caller("default", frozenset({scope})), needed)]
+        assert let_in == ["run", "gateway", "admin"]
+
+
+def test_a_key_past_its_time_is_refused(settings: Settings, clock: Clock) -> None:
+    with asking(settings) as http:
+        with TestClient(create_app(settings)) as open_http:
+            body = {"name": "me", "scopes": ["read"], "limits": {"expire_time": clock.now + 60}}
+            key = open_http.post("/api/keys", json=body).json()["key"]
+        assert http.get("/api/info", headers=bearer(key)).status_code == 200
+        clock.advance(60)
+        answer = http.get("/api/info", headers=bearer(key))
+        assert (answer.status_code, "has expired" in answer.json()["error"]["message"]) == (401, True)
 
 
 # ── Projects ─────────────────────────────────────────────────────────────────────────────────────────────────────

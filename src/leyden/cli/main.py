@@ -131,8 +131,10 @@ def _print_anything() -> None:
 
 
 COMMANDS = {
-    "up": ("leyden.cli.up", "Start the server: store, OpenTelemetry collector, API."),
+    "up": ("leyden.cli.up", "Start the server: store, OpenTelemetry collector, gateway, API."),
     "serve": ("leyden.cli.serve", "Start one of several servers over one PostgreSQL."),
+    "gateway": ("leyden.cli.gateway", "Start a server for model calls alone."),
+    "run": ("leyden.cli.run", "Run any program with its model calls recorded."),
     "import": ("leyden.cli.import_runs", "Load recorded runs from files."),
     "export": ("leyden.cli.export", "Write rollouts to files that can be imported again."),
     "rollouts": ("leyden.cli.rollouts", "List rollouts, newest first."),
@@ -142,6 +144,7 @@ COMMANDS = {
     "analyze": ("leyden.cli.analyze", "Say what goes wrong, how often, and what it costs."),
     "findings": ("leyden.cli.findings", "List what is worth fixing, and decide about it."),
     "metrics": ("leyden.cli.metrics", "Show spans, errors, latency and cost over time."),
+    "costs": ("leyden.cli.costs", "Show what calls through the gateway cost; set prices."),
     "delete": ("leyden.cli.delete", "Delete rollouts with everything recorded of them."),
     "db": ("leyden.cli.db", "Look after the database: size, retention, check, backup."),
     "keys": ("leyden.cli.keys", "Create, list and revoke the keys of a server."),

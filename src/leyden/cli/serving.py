@@ -1,4 +1,4 @@
-"""The options that `leyden up` and `leyden serve` share."""
+"""The options that the commands share which start a server: `leyden up`, `leyden serve` and `leyden gateway`."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,6 +24,11 @@ OPTIONS = [
     ),
     click.option("--postgres", metavar="URL", help="The same as --db, for PostgreSQL."),
     click.option(
+        "--config",
+        metavar="FILE",
+        help="The gateway's models and upstreams.  [default: ./leyden.yaml if there; env: LEYDEN_CONFIG]",
+    ),
+    click.option(
         "--log-level",
         type=click.Choice(LEVELS, case_sensitive=False),
         help="How much to log.  [default: info; env: LEYDEN_LOG_LEVEL]",
@@ -33,14 +38,20 @@ IS_POSTGRES = ("postgres:", "postgresql:", "postgresql+psycopg:")
 
 
 def server_options(command: F) -> F:
-    """Add --host, --port, --db, --postgres and --log-level; `chosen` makes settings of them."""
+    """Add --host, --port, --db, --postgres, --config and --log-level; `chosen` makes settings of them."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
 def chosen(
-    *, host: str | None, port: int | None, db: str | None, postgres: str | None, log_level: str | None
+    *,
+    host: str | None,
+    port: int | None,
+    db: str | None,
+    postgres: str | None,
+    config: str | None,
+    log_level: str | None,
 ) -> dict[str, Any]:
     """The options as fields of Settings, None where the environment decides. Raises click.UsageError."""
     if db and postgres:
@@ -48,4 +59,4 @@ def chosen(
     if postgres and not postgres.startswith(IS_POSTGRES):
         raise click.BadParameter("begins with postgresql://", param_hint="'--postgres'")
     level = log_level.lower() if log_level else None
-    return {"host": host, "port": port, "db": postgres or db, "log_level": level}
+    return {"host": host, "port": port, "db": postgres or db, "config": config, "log_level": level}

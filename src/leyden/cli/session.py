@@ -52,8 +52,19 @@ def connected(store: str | None, db: str | None, *, must_exist: bool = True) -> 
         return
     if must_exist:
         _check_exists(settings.database_url)
-    try:
+    with server_packages():
         from leyden.server.app import create_app
+    # Whoever can open the file needs no key; settings meant for the server must not lock its owner out.
+    local = replace(settings, host="127.0.0.1", require_keys=False, roles=",".join(ROLES))
+    with Client(app=create_app(local), key="", timeout_s=TIMEOUT_S) as client:
+        yield client
+
+
+@contextmanager
+def server_packages() -> Generator[None]:
+    """A block of imports; raises MissingExtra, with what to install, where one of them is not there."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if not error.name or error.name.split(".")[0] == "leyden":
             raise
@@ -61,10 +72,6 @@ def connected(store: str | None, db: str | None, *, must_exist: bool = True) -> 
             'Opening a database here needs: pip install "leyden[server]"',
             hint="to ask a running server, name it with --store",
         ) from error
-    # Whoever can open the file needs no key; settings meant for the server must not lock its owner out.
-    local = replace(settings, host="127.0.0.1", require_keys=False, roles=",".join(ROLES))
-    with Client(app=create_app(local), key="", timeout_s=TIMEOUT_S) as client:
-        yield client
 
 
 def _check_exists(database: str) -> None:

@@ -34,7 +34,7 @@ _CODES = {"OK": 1, "ERROR": 2}
 _KEPT = 256
 UNDECODABLE = "undecodable"
 
-_Row = StoredSpan | tuple[bytes, str, str, str, int]
+_Row = StoredSpan | tuple[bytes, str, str, str, int | None]
 _Object = dict[str, Any]
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from leyden.types import SpanKind
 
 PREVIEW_CHARS = 200
+GATEWAY = "gateway"
+"""`source` of spans that the gateway records, and of the rollouts that it begins for them."""
 
 
 class SpanRecord(NamedTuple):

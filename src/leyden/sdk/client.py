@@ -13,10 +13,12 @@ from leyden.sdk.calls.events import EventCalls
 from leyden.sdk.calls.findings import FindingCalls
 from leyden.sdk.calls.keys import ServerCalls
 from leyden.sdk.calls.metrics import MetricCalls
+from leyden.sdk.calls.prices import PriceCalls
 from leyden.sdk.calls.resources import ResourceCalls
 from leyden.sdk.calls.rollouts import RolloutCalls
 from leyden.sdk.calls.search import SearchCalls
 from leyden.sdk.calls.spans import SpanCalls
+from leyden.sdk.calls.spend import SpendCalls
 from leyden.sdk.calls.transfer import TransferCalls
 from leyden.sdk.calls.workers import WorkerCalls
 from leyden.sdk.wire import DEFAULT_URL, UNSET, Unset, Wire
@@ -33,6 +35,8 @@ class Client(
     WorkerCalls,
     FindingCalls,
     MetricCalls,
+    SpendCalls,
+    PriceCalls,
     EventCalls,
     DatabaseCalls,
     TransferCalls,

@@ -14,13 +14,7 @@ from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 import leyden
-from leyden.errors import BadInput, LeydenError, NotFound
-from leyden.ingest import native
-from leyden.server import openapi
-from leyden.server.auth import Guard
-from leyden.server.context import Context
-from leyden.server.hot import ATTEMPT, answer, match
-from leyden.server.http import (
+from leyden.asgi import (
     Receive,
     Reply,
     Scope,
@@ -30,24 +24,36 @@ from leyden.server.http import (
     send_reply,
     unexpected_reply,
 )
+from leyden.errors import BadInput, LeydenError, NotFound
+from leyden.gateway import doors
+from leyden.gateway.refusals import refusal
+from leyden.ingest import native
+from leyden.server import openapi
+from leyden.server.auth import Guard
+from leyden.server.context import Context
+from leyden.server.gateway import OpenGateway, missing_extra, open_gateway
+from leyden.server.hot import ATTEMPT, answer, match
 from leyden.server.jobs import Jobs
-from leyden.server.metrics import Meter, WriterState
+from leyden.server.metrics import GatewayState, Meter, WriterState
 from leyden.server.roles import Roles
 from leyden.server.routes import (
     database,
     events,
     findings,
+    gateway,
     health,
     keys,
     metrics,
     otlp,
     packs,
+    prices,
     resources,
     rollouts,
     runs,
     scores,
     search,
     spans,
+    spend,
     transfer,
     workers,
 )
@@ -56,8 +62,8 @@ from leyden.store.opening import open_store
 
 HOT = {**rollouts.HOT, **spans.HOT, **otlp.HOT, **health.HOT}
 ROUTERS = [
-    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, events, transfer, keys, database, packs,
-    health,
+    rollouts, spans, resources, workers, runs, findings, search, scores, metrics, events, transfer, keys, prices, spend, database,
+    packs, gateway, health,
 ]  # fmt: skip
 
 
@@ -81,6 +87,7 @@ class Server:
         began = time.perf_counter()
         path, method, status = scope["path"], scope["method"], 499
         handler, params = match(HOT, method, path)
+        door = doors.find(method, path) if handler is None else None
         template = "(refused)"
         try:
             caller = await self._guard.caller(scope)
@@ -92,12 +99,19 @@ class Server:
                 )
                 await send_reply(send, reply)
                 status = reply.status
+            elif door is not None:
+                template = f"gateway/{door.door}"
+                if self.context.gateway is None:
+                    raise missing_extra()
+                status = await self.context.gateway.serve(
+                    door, scope, receive, send, project=caller.project, key=caller.key
+                )
             else:
                 scope["leyden.project"] = caller.project
                 status = await self._serve_cold(scope, receive, send)
                 template = getattr(scope.get("route"), "path", "(none)")
         except LeydenError as error:
-            await send_reply(send, error_reply(error))
+            await send_reply(send, error_reply(error) if door is None else _refused(error, door))
             status = error.status
         finally:
             self._meter.count(template, method, status, time.perf_counter() - began)
@@ -115,16 +129,20 @@ class Server:
         return status
 
 
-def create_app(settings: Settings) -> Server:
+def create_app(settings: Settings, *, gateway_from: OpenGateway = open_gateway) -> Server:
     """Open the database of the settings and build the server on it. The lifespan runs the jobs and closes the store.
+
+    gateway_from: opens its gateway; by default as the settings say.
 
     Raises what `open_store` raises: better now, in one line, than at the first request.
     """
     native.use(settings.native)
     context = Context(settings, open_store(settings), started=time.time())
+    context.gateway = gateway_from(context.store, settings, prices=context.prices)
     context.store.writer.listeners += [context.bell.ring, context.watchers.tell]
     registry = CollectorRegistry()
     registry.register(WriterState(context))
+    registry.register(GatewayState(context))
 
     app = FastAPI(title="Leyden", version=leyden.__version__, lifespan=partial(_lifespan, context))
     app.state.leyden = context
@@ -151,8 +169,16 @@ async def _lifespan(context: Context, app: FastAPI) -> AsyncGenerator[None]:
     finally:
         context.drain()
         listener.close()
+        if context.gateway is not None:
+            await context.gateway.close()
         jobs.stop()
         context.store.close()
+
+
+def _refused(error: LeydenError, door: doors.Address) -> Reply:
+    """A model call that did not reach the gateway, told in its client's protocol."""
+    status, headers, body = refusal(error, door.family)
+    return Reply(status, body, headers=tuple(headers[1:]))
 
 
 def _respond(reply: Reply) -> Response:

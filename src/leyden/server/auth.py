@@ -11,30 +11,44 @@ from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
+from leyden.asgi import Scope, header
 from leyden.errors import BadInput, Forbidden, Unauthorized
 from leyden.server.context import Context
-from leyden.server.http import Scope, header
 from leyden.settings import Settings
 from leyden.store import keys
+from leyden.store.keys import KeyRow
 from leyden.store.notices import EVERYTHING, Notice
 from leyden.store.opening import open_store
 
 # How long a key that another process revoked may still be let in by one that has just seen it.
 REMEMBER_S = 5.0
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v1/agl/health"})
-ADMIN_PATHS = ("/api/keys", "/api/retention", "/api/db", "/api/import")
+ADMIN_PATHS = ("/api/keys", "/api/retention", "/api/db", "/api/import", "/api/gateway/config")
 READ_BY_POST = frozenset(
     {"/v1/agl/rollouts/search", "/v1/agl/spans/search", "/v1/agl/workers/search", "/api/analyze"}
 )
 SEARCH_ATTEMPTS = re.compile(r"/v1/agl/rollouts/[^/]+/attempts/search")
+# Own prices decide what everybody's calls cost.
+ADMIN_PUTS = ("/api/prices",)
+GATEWAY_PATHS = (
+    "/v1/chat/",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/messages",
+    "/v1/models",
+    "/rollout/",
+    "/openai/",
+)
 INGEST_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics", "/v1/agl/spans", "/api/runs", "/api/scores")
 
 
 class Caller(NamedTuple):
-    """Who calls: the project it works in and what it may do."""
+    """Who calls: the project it works in, what it may do, and the row of its key with its limits; None without a key."""
 
     project: str
     scopes: frozenset[str]
+    key: KeyRow | None = None
 
 
 ANYONE = Caller("default", frozenset(keys.SCOPES))
@@ -73,14 +87,23 @@ def check_bind(settings: Settings) -> None:
 
 
 def scope_needed(method: str, path: str) -> str:
-    """The scope a request needs: read, ingest, run (queue, attempts, resources) or admin (keys, the database, deleting, importing an export)."""
-    if path.startswith(ADMIN_PATHS) or method == "DELETE":
+    """The scope a request needs: read, ingest, run (queue, attempts, resources), gateway (calling models) or admin (keys, the
+    database, own prices, deleting, importing an export)."""
+    if path.startswith(GATEWAY_PATHS):
+        return "gateway"
+    if path.startswith(ADMIN_PATHS) or method == "DELETE" or (method == "PUT" and path in ADMIN_PUTS):
         return "admin"
     if method in ("GET", "HEAD", "OPTIONS") or path in READ_BY_POST or SEARCH_ATTEMPTS.fullmatch(path):
         return "read"
     if path.startswith(INGEST_PATHS) or path == "/api/rollouts":
         return "ingest"
     return "run"
+
+
+def may(caller: Caller, needed: str) -> bool:
+    """Whether a caller has a scope: its own, or one that contains it. Who may run agents may also call models."""
+    has = caller.scopes
+    return needed in has or "admin" in has or (needed == "gateway" and "run" in has)
 
 
 class Guard:
@@ -110,8 +133,12 @@ class Guard:
             raise Unauthorized(
                 "Nobody issued this key, or it was revoked", hint="`leyden keys list` shows what exists"
             )
+        if caller.key is not None and caller.key.is_expired(time.time()):
+            raise Unauthorized(
+                f"The key {caller.key.id} has expired", hint="`leyden keys create` makes another"
+            )
         needed = scope_needed(scope["method"], path)
-        if needed not in caller.scopes and "admin" not in caller.scopes:
+        if not may(caller, needed):
             raise Forbidden(
                 f"This key lacks the scope {needed!r}", hint=f"it has: {', '.join(sorted(caller.scopes))}"
             )
@@ -135,7 +162,7 @@ class Guard:
     def _look_up(self, secret: str) -> Caller | None:
         with self._context.store.database.read() as tx:
             row = keys.find(tx, secret)
-        return Caller(row.project, frozenset(row.scopes)) if row is not None else None
+        return Caller(row.project, frozenset(row.scopes), row) if row is not None else None
 
 
 def _secret(scope: Scope) -> str | None:

@@ -4,12 +4,17 @@ import asyncio
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from leyden.server.events import Watchers
 from leyden.settings import Settings
 from leyden.store.listening import Listener
 from leyden.store.notices import EVERYTHING, Notice
 from leyden.store.opening import Store
+from leyden.store.price_lists import PriceLists
+
+if TYPE_CHECKING:
+    from leyden.gateway.app import Gateway
 
 # Another process may commit what a waiter here waits for: nobody sleeps longer than this without looking…
 POLL_S = 0.5
@@ -97,7 +102,12 @@ class Context:
     started: float
     bell: Bell = field(default_factory=Bell)
     watchers: Watchers = field(default_factory=Watchers)
+    prices: PriceLists = field(init=False)
+    gateway: "Gateway | None" = None  # None without the role, or without its packages
     draining: bool = False  # shutting down: long-polls and streams of events end at once
+
+    def __post_init__(self) -> None:
+        self.prices = PriceLists(self.store)
 
     def listen(self) -> Listener:
         """Start to hear what other replicas commit; close it at the end."""
@@ -108,6 +118,8 @@ class Context:
         self.draining = True
         self.bell.ring([EVERYTHING])
         self.watchers.close()
+        if self.gateway is not None:
+            self.gateway.hold.stop()
 
     def _linked(self, is_told: bool) -> None:
         self.bell.is_told = is_told

@@ -6,9 +6,9 @@ Everything else goes on to FastAPI. The two answer errors alike.
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
+from leyden.asgi import Receive, Reply, Scope, error_reply, read_body, unexpected_reply
 from leyden.errors import LeydenError
 from leyden.server.context import Context
-from leyden.server.http import Receive, Reply, Scope, error_reply, read_body, unexpected_reply
 
 
 class Call(NamedTuple):

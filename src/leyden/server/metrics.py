@@ -38,6 +38,37 @@ class WriterState(Collector):
         )
 
 
+class GatewayState(Collector):
+    """What the gateway is doing, and whether it keeps up."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges of this moment; none where there is no gateway."""
+        gateway = self._context.gateway
+        if gateway is None:
+            return
+        state, counts = gateway.hold.state(), gateway.capture.counts
+        for name, text, value in (
+            ("paused", "1 while calls are held", state.is_paused),
+            ("in_flight", "Calls on their way", state.in_flight),
+            ("waiting", "Calls held until it is resumed", state.waiting),
+            ("recorded", "Calls recorded since the start", counts.recorded),
+            ("lost", "Calls that could not be recorded since the start", counts.lost),
+            ("pending", "Calls that wait for the store", gateway.capture.pending),
+        ):
+            yield GaugeMetricFamily(f"leyden_gateway_{name}", text, float(value))
+        ejected = GaugeMetricFamily(
+            "leyden_gateway_upstream_rest_seconds",
+            "How long an upstream is left alone still",
+            labels=["upstream"],
+        )
+        for name, standing in gateway.upstreams.health.snapshot(now=gateway.upstreams.now()).items():
+            ejected.add_metric([name], standing.back_s)
+        yield ejected
+
+
 class Meter:
     """Counts and times requests by method, route template and status."""
 

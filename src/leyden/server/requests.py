@@ -6,8 +6,8 @@ import orjson
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel
 
+from leyden.asgi import decode_model, read_body
 from leyden.server.context import Context
-from leyden.server.http import decode_model, read_body
 
 M = TypeVar("M", bound=BaseModel)
 

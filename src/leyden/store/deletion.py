@@ -103,7 +103,13 @@ def _erasing(table: sa.Table) -> Statement:
 
 
 ERASE_EVIDENCE = _erasing(tables.finding_evidence)
-ERASE_REST = (ERASE_EVIDENCE, _erasing(a), _erasing(t))
+ERASE_REST = (
+    ERASE_EVIDENCE,
+    _erasing(tables.spend_rollout),
+    _erasing(tables.model_call),
+    _erasing(a),
+    _erasing(t),
+)
 
 
 def erase_some(tx: Tx, rollout_id: str, *, project: str, limit: int = 500) -> bool:

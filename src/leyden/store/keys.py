@@ -1,4 +1,6 @@
-"""Keys: who may do what in which project. Only a hash is stored; the key itself is shown once, when it is made.
+"""Keys: who may do what in which project, and how much. Only a hash is stored; the key itself is shown once, when it is made.
+
+Refuses to know: how limits are held to (`gateway/limits.py`); what is kept here is what they are.
 
 The hash is one round of SHA-256: a key has 256 random bits, so there is nothing to guess that a slow hash would protect.
 """
@@ -10,14 +12,17 @@ from typing import Literal, NamedTuple
 import sqlalchemy as sa
 
 from leyden.errors import BadInput, NotFound
+from leyden.ingest.text import scrubbed
 from leyden.store import tables
 from leyden.store.engine import Tx
 from leyden.store.sql import Statement
+from leyden.types import KeyLimits
 
 t = tables.key
-Scope = Literal["ingest", "read", "run", "admin"]
+Scope = Literal["ingest", "read", "run", "gateway", "admin"]
 CHANGED = "keys"  # the notice that some key is refused from now on
-SCOPES: tuple[Scope, ...] = ("ingest", "read", "run", "admin")
+SCOPES: tuple[Scope, ...] = ("ingest", "read", "run", "gateway", "admin")
+UNLIMITED = KeyLimits()
 
 
 ADD_PROJECT = Statement(
@@ -38,12 +43,19 @@ class KeyRow(NamedTuple):
     scopes: tuple[str, ...]
     create_time: float
     revoke_time: float | None
+    limits: KeyLimits = UNLIMITED
+
+    def is_expired(self, now: float) -> bool:
+        """Whether its time is over; now: unix seconds."""
+        return self.limits.expire_time is not None and now >= self.limits.expire_time
 
 
-def create(tx: Tx, *, project: str, name: str, scopes: list[str], now: float) -> tuple[KeyRow, str]:
+def create(
+    tx: Tx, *, project: str, name: str, scopes: list[str], now: float, limits: KeyLimits = UNLIMITED
+) -> tuple[KeyRow, str]:
     """Make a key; returns its row and the key itself, which nobody can read again. Makes the project on first use.
 
-    Raises BadInput for a scope nobody knows.
+    Raises BadInput for a scope nobody knows, for limits of which some can never be met, and for an attempt without its rollout.
     """
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
@@ -51,11 +63,29 @@ def create(tx: Tx, *, project: str, name: str, scopes: list[str], now: float) ->
             f"Unknown scope {unknown[0]!r}" if unknown else "A key needs at least one scope",
             hint=f"use some of: {', '.join(SCOPES)}",
         )
+    _check(limits, now=now)
     secret = f"lk_{secrets.token_urlsafe(32)}"
-    row = KeyRow(f"key-{secrets.token_hex(4)}", project, name, tuple(dict.fromkeys(scopes)), now, None)
+    row = KeyRow(
+        f"key-{secrets.token_hex(4)}", project, name, tuple(dict.fromkeys(scopes)), now, None, limits
+    )
     tx.hot(ADD_PROJECT, name=project, create_time=now)
-    tx.run(sa.insert(t), {**row._asdict(), "scopes": " ".join(row.scopes), "hash": hashed(secret)})
+    kept = {"scopes": " ".join(row.scopes), "hash": hashed(secret), "limits": _as_text(limits)}
+    tx.run(sa.insert(t), {**row._asdict(), **kept})
     return row, secret
+
+
+def _check(limits: KeyLimits, *, now: float) -> None:
+    if limits.attempt_id is not None and limits.rollout_id is None:
+        raise BadInput("A key for an attempt needs its rollout too", hint="give rollout_id")
+    if limits.expire_time is not None and limits.expire_time <= now:
+        raise BadInput("The key would be expired already", hint="give a later time")
+    texts = (*limits.models, limits.rollout_id or "", limits.attempt_id or "")
+    if any(scrubbed(text) != text for text in texts) or any(not model for model in limits.models):
+        raise BadInput("The limits hold a name that nothing can have", hint="use text without NUL")
+
+
+def _as_text(limits: KeyLimits) -> str | None:
+    return None if limits == UNLIMITED else limits.model_dump_json(exclude_defaults=True)
 
 
 def find(tx: Tx, secret: str) -> KeyRow | None:
@@ -92,4 +122,7 @@ def hashed(secret: str) -> str:
 
 
 def _row(row: sa.Row[tuple[object, ...]]) -> KeyRow:
-    return KeyRow(row.id, row.project, row.name, tuple(row.scopes.split()), row.create_time, row.revoke_time)
+    limits = KeyLimits.model_validate_json(row.limits) if row.limits else UNLIMITED
+    return KeyRow(
+        row.id, row.project, row.name, tuple(row.scopes.split()), row.create_time, row.revoke_time, limits
+    )

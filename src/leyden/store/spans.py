@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from leyden.ingest.record import SpanRecord
-from leyden.store import payloads, rollouts, rollups, scores, span_pages, tables, traces
+from leyden.ingest.record import GATEWAY, SpanRecord
+from leyden.store import model_calls, payloads, rollouts, rollups, scores, span_pages, tables, traces
 from leyden.store.engine import Tx
 from leyden.store.query import Logic, Paging, check_paging, joined, paged
 from leyden.store.sql import Contains, Statement
@@ -42,6 +42,7 @@ class _Place(NamedTuple):
     source: str | None
     is_latest: bool
     unpacked: int
+    has_calls: bool  # whether the gateway saw calls of it
     attempt_status: str | None
 
 
@@ -50,10 +51,19 @@ def _among(table: sa.Table, *statuses: str) -> sa.ColumnElement[bool]:
 
 
 _IS_LATEST = t.c.attempt_id == bind("attempt")
+_HAS_CALLS = sa.exists().where(tables.model_call.c.rollout_id == t.c.rollout_id)
 PLACE = Statement(
     lambda _: (
         sa.select(
-            t.c.project, t.c.status, t.c.span_seq, t.c.agent, t.c.source, _IS_LATEST, t.c.unpacked, a.c.status
+            t.c.project,
+            t.c.status,
+            t.c.span_seq,
+            t.c.agent,
+            t.c.source,
+            _IS_LATEST,
+            t.c.unpacked,
+            _HAS_CALLS,
+            a.c.status,
         )
         .select_from(
             t.outerjoin(a, sa.and_(a.c.rollout_id == t.c.rollout_id, a.c.attempt_id == bind("attempt")))
@@ -125,6 +135,8 @@ def insert(tx: Tx, records: Sequence[SpanRecord], *, project: str, now: float, q
             result.refused.update(dict.fromkeys(groups[key], place))
             continue
         places[key] = place
+        if place.has_calls:
+            records = _counted_once(tx, records, groups[key])
         counter = counters.get(key[0], place.span_seq)
         for i in groups[key]:
             asked = records[i].sequence_id
@@ -139,6 +151,15 @@ def insert(tx: Tx, records: Sequence[SpanRecord], *, project: str, now: float, q
                 _touch(tx, new, place, counter=counters[key[0]], now=now)
                 tx.notices.add(StoreEvent("spans", key[0], None, project))
     return result
+
+
+def _counted_once(tx: Tx, records: Sequence[SpanRecord], group: list[int]) -> list[SpanRecord]:
+    """The batch, with model calls of one attempt that the gateway recorded already as what they are then."""
+    found = list(records)
+    own = model_calls.without_repeats(tx, records[group[0]].rollout_id, [records[i] for i in group])
+    for i, record in zip(group, own, strict=True):
+        found[i] = record
+    return found
 
 
 def _place(tx: Tx, record: SpanRecord, *, project: str, now: float, quiet_s: float) -> "_Place | str":
@@ -214,7 +235,10 @@ def _touch(tx: Tx, new: list[SpanRecord], place: _Place, *, counter: int, now: f
     if rewarded:
         scores.add_rewards(tx, rewarded, now=now)
     # An imported run has a source too, but told its times and input itself: only the root of a trace without a rollout says them.
-    root = next((r for r in new if r.parent_id is None and r.source is not None), None)
+    # A call through the gateway is one of many in its rollout, and the root of none.
+    root = next(
+        (r for r in new if r.parent_id is None and r.source is not None and r.source != GATEWAY), None
+    )
     if root is not None and place.source is not None:
         traces.end(tx, root, project=place.project, now=now)
 

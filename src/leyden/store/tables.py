@@ -350,5 +350,66 @@ key = Table(
     Column("scopes", Text, nullable=False),
     Column("create_time", Real, nullable=False),
     Column("revoke_time", Real),
+    Column("limits", Text),  # JSON of what is limited; null: nothing
     UniqueConstraint("hash"),
+)
+
+# A project's own prices; `rates` is JSON, USD per million tokens. `pattern` is a model, "provider/model" or a glob of either.
+price_override = Table(
+    "price_override",
+    metadata,
+    Column("project", Text, nullable=False),
+    Column("pattern", Text, nullable=False),
+    Column("rates", Text, nullable=False),
+    Column("create_time", Real, nullable=False),
+    PrimaryKeyConstraint("project", "pattern"),
+)
+
+# What calls through the gateway add up to per day (since 1970, UTC) and who made them; "" stands for none. See `spend.py`.
+spend = Table(
+    "spend",
+    metadata,
+    Column("project", Text, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),  # the buckets do not overlap: see `ingest/usage.py`
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("audio_input_tokens", BigInteger, nullable=False),
+    Column("audio_output_tokens", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),  # 1e-9 USD
+    Column("priced", BigInteger, nullable=False),  # calls whose cost is known
+    PrimaryKeyConstraint("project", "day", "key_id", "agent", "operation", "provider", "model"),
+    sqlite_with_rowid=False,
+)
+
+# Calls that the gateway saw, by the id of their answer: an SDK may report the same. See `model_calls.py`.
+model_call = Table(
+    "model_call",
+    metadata,
+    Column("rollout_id", Text, nullable=False),
+    Column("response_id", Text, nullable=False),
+    Column("end_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("rollout_id", "response_id"),
+    sqlite_with_rowid=False,
+)
+
+# The same per rollout, for budgets that survive restarts and hold across replicas.
+spend_rollout = Table(
+    "spend_rollout",
+    metadata,
+    Column("rollout_id", Text, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    PrimaryKeyConstraint("rollout_id"),
+    sqlite_with_rowid=False,
 )

@@ -4,16 +4,26 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from leyden.sdk.calls.base import AGL, API, Calls, part, read
+from leyden.types import KeyLimits
 
-Scope = Literal["ingest", "read", "run", "admin"]
+Scope = Literal["ingest", "read", "run", "gateway", "admin"]
 
 
 class ServerCalls(Calls):
     """Keys, figures and health."""
 
-    def create_key(self, name: str, *, scopes: Sequence[Scope], project: str = "default") -> dict[str, Any]:
-        """Issue a key; the answer's "key" is shown this once."""
-        body = {"name": name, "scopes": list(scopes), "project": project}
+    def create_key(
+        self,
+        name: str,
+        *,
+        scopes: Sequence[Scope],
+        project: str = "default",
+        limits: KeyLimits | None = None,
+    ) -> dict[str, Any]:
+        """Issue a key; the answer's "key" is shown this once. limits: what it may use of the gateway."""
+        body: dict[str, Any] = {"name": name, "scopes": list(scopes), "project": project}
+        if limits is not None:
+            body["limits"] = limits.model_dump(mode="json", exclude_defaults=True)
         return read(dict[str, Any], self.request("POST", f"{API}/keys", body=body))
 
     def keys(self) -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from leyden.asgi import check_id
 from leyden.errors import NotFound
 from leyden.server.context import Context
-from leyden.server.http import check_id
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import retention
 from leyden.store.retention import Policy, Pruned

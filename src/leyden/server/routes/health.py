@@ -5,10 +5,10 @@ import time
 from fastapi import APIRouter, Request, Response
 
 import leyden
+from leyden.asgi import Reply
 from leyden.errors import StoreBusy
 from leyden.ingest import native
 from leyden.server.hot import Call, Routes
-from leyden.server.http import Reply
 from leyden.server.requests import Json, context_of, project_of
 from leyden.store import resources, rollouts, workers
 

@@ -6,24 +6,27 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from leyden.server.http import check_id
+from leyden.asgi import check_id
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import keys
 from leyden.store.keys import KeyRow
+from leyden.types import KeyLimits
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
 
 
 class NewKey(BaseModel):
-    """A key to make; it works in the caller's project unless it names another."""
+    """A key to make; it works in the caller's project unless it names another. `limits` bound what it may use of the gateway."""
 
     name: str
     scopes: list[str] = ["ingest", "read", "run"]
     project: str | None = None
+    limits: KeyLimits = KeyLimits()
 
 
 def _shown(row: KeyRow) -> dict[str, object]:
-    return {**row._asdict(), "scopes": list(row.scopes)}
+    limits = row.limits.model_dump(mode="json", exclude_defaults=True)
+    return {**row._asdict(), "scopes": list(row.scopes), "limits": limits}
 
 
 @router.post("", status_code=201)
@@ -32,8 +35,12 @@ def create_key(request: Request, asked: Annotated[NewKey, body_of(NewKey)]) -> R
     context, now = context_of(request), time.time()
     check_id(asked.name, "name", context.settings)
     project = check_id(asked.project, "project", context.settings) or project_of(request)
+    check_id(asked.limits.rollout_id, "rollout_id", context.settings)
+    check_id(asked.limits.attempt_id, "attempt_id", context.settings)
     row, secret = context.store.writer.run(
-        lambda tx: keys.create(tx, project=project, name=asked.name, scopes=asked.scopes, now=now)
+        lambda tx: keys.create(
+            tx, project=project, name=asked.name, scopes=asked.scopes, now=now, limits=asked.limits
+        )
     )
     return Json({**_shown(row), "key": secret}, 201)
 

@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from functools import partial
 
+from leyden.asgi import Reply, header
 from leyden.errors import BadFormat, LeydenError, StoreBusy, StoreFull
 from leyden.ingest import otlp, otlp_answers, otlp_json
+from leyden.ingest.costs import with_costs
 from leyden.ingest.filing import Limits
+from leyden.ingest.prices import Overrides
 from leyden.ingest.record import Decoded, Rejected
 from leyden.server.hot import Call, Routes, takes
-from leyden.server.http import Reply, header
 from leyden.store import spans
 
 PROTOBUF = b"application/x-protobuf"
@@ -48,11 +49,14 @@ async def traces(call: Call) -> Reply:
 async def _decode(call: Call, kind: bytes) -> Decoded:
     settings = call.context.settings
     limits = Limits(settings.max_span_bytes, settings.max_id_chars, settings.max_depth)
-    run: Callable[[], Decoded]
-    run = partial(
-        otlp.decode_protobuf if kind == PROTOBUF else otlp_json.decode_json, call.body, limits=limits
-    )
+    run = partial(_decoded, call.body, kind, limits, await call.context.prices.ready(call.project))
     return run() if len(call.body) <= INLINE_BYTES else await asyncio.to_thread(run)
+
+
+def _decoded(body: bytes, kind: bytes, limits: Limits, overrides: Overrides) -> Decoded:
+    decode = otlp.decode_protobuf if kind == PROTOBUF else otlp_json.decode_json
+    records, rejected = decode(body, limits=limits)
+    return Decoded(with_costs(records, overrides), rejected)
 
 
 async def _store(call: Call, decoded: Decoded) -> list[Rejected]:

@@ -8,8 +8,8 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, RootModel
 
+from leyden.asgi import check_id
 from leyden.server import wire
-from leyden.server.http import check_id
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import resources
 from leyden.store.query import Paging

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Query, Request, Response
 from msgspec import UNSET, UnsetType
 from pydantic import BaseModel
 
+from leyden.asgi import Reply, check_id, decode, json_reply
 from leyden.errors import BadFormat, BadInput
 from leyden.server import wire
 from leyden.server.hot import ATTEMPT, Call, Routes, takes
-from leyden.server.http import Reply, check_id, decode, json_reply
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import attempts, deletion, queue, rollouts
 from leyden.store.query import Paging

@@ -7,11 +7,12 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from leyden.asgi import check_id
 from leyden.errors import LeydenError
 from leyden.ingest import agl_json
+from leyden.ingest.costs import with_costs
 from leyden.ingest.record import SpanRecord
 from leyden.server import wire
-from leyden.server.http import check_id
 from leyden.server.requests import Json, body_of, context_of, project_of
 from leyden.store import rollouts, runs, scores
 from leyden.store.filters import rollout_tests
@@ -150,6 +151,7 @@ def import_runs(request: Request, asked: Annotated[ImportRuns, body_of(ImportRun
         check_id(run.rollout_id, "rollout_id", context.settings)
         check_id(run.attempt_id, "attempt_id", context.settings)
         records, refused = _records(run, context.settings.max_span_bytes)
+        records = with_costs(records, context.prices.of(project))
         finished = _finished(run, records)
         size = sum(len(record.payload) for record in records)
         now = time.time()

@@ -10,12 +10,13 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 
+from leyden.asgi import Reply, check_id, decode, error_reply, json_reply, unfit
 from leyden.errors import BadInput, LeydenError, NotFound, TooLarge
 from leyden.ingest import agl_json, payload
+from leyden.ingest.costs import with_costs
 from leyden.ingest.record import SpanRecord
 from leyden.server import wire
 from leyden.server.hot import Call, Routes, takes
-from leyden.server.http import Reply, check_id, decode, error_reply, json_reply, unfit
 from leyden.server.requests import Json, context_of, project_of
 from leyden.settings import Settings
 from leyden.store import span_lists, spans
@@ -109,6 +110,7 @@ async def _store(call: Call, records: list[SpanRecord]) -> list[bytes | LeydenEr
     if not records:
         return []
     now, quiet_s = time.time(), call.context.settings.quiet_s
+    records = with_costs(records, await call.context.prices.ready(call.project))
     size = sum(len(record.payload) for record in records)
     stored = await call.context.store.writer.arun(
         lambda tx: spans.insert(tx, records, project=call.project, now=now, quiet_s=quiet_s), size=size

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from leyden.errors import SchemaTooNew, StoreError
 from leyden.store.engine import Database, Tx
 
-HEAD = "0002"
+HEAD = "0003"
 # Two programs that open one PostgreSQL database at once take turns on this lock.
 LOCK = 0x6C657964
 

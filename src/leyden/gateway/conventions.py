@@ -1,0 +1,153 @@
+"""What was asked and said, as span attributes: OpenTelemetry's GenAI conventions, and the names that Agent Lightning's adapters read. Pure.
+
+Both are written because both are read: `gen_ai.input.messages` by everything that follows the conventions, `gen_ai.prompt.N.*`,
+`gen_ai.completion.N.*` and the token ids by the adapters that make training rows. Repetition costs little once a rollout is packed.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from leyden.gateway.call import Door
+from leyden.gateway.reading import Asked, Said
+from leyden.ingest.shapes import is_list, list_or_empty, object_or_empty
+from leyden.ingest.usage import Usage
+from leyden.sdk import semconv
+
+OPERATIONS: dict[Door, str] = {
+    "chat": "chat",
+    "completions": "text_completion",
+    "responses": "chat",
+    "embeddings": "embeddings",
+    "messages": "chat",
+}
+"""`gen_ai.operation.name` by door; the others are no model calls and leave no span."""
+
+_PARAMETERS = frozenset(
+    [
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "seed",
+        "stop_sequences",
+        "frequency_penalty",
+        "presence_penalty",
+        "choice.count",
+        "encoding_formats",
+    ]
+)
+
+
+def of_request(asked: Asked) -> dict[str, Any]:
+    """Parameters of a request, without its content."""
+    return {
+        f"gen_ai.request.{name}": value
+        for name, value in asked.parameters.items()
+        if name in _PARAMETERS and _is_plain(value)
+    }
+
+
+def of_content_in(asked: Asked, *, room: int) -> dict[str, Any]:
+    """What was sent. room: bytes that messages may take, in each of the two forms; the newest are kept."""
+    found: dict[str, Any] = {}
+    if asked.system:
+        found[semconv.SYSTEM] = _text(asked.system)
+    if asked.messages:
+        found[semconv.INPUT_MESSAGES] = _text(_newest(asked.messages, room))
+    if asked.tools:
+        found["gen_ai.tool.definitions"] = _text(asked.tools)
+        for n, tool in enumerate(asked.tools):
+            for name in ("name", "description", "parameters"):
+                if (value := tool.get(name)) is not None:
+                    found[f"gen_ai.request.functions.{n}.{name}"] = _scalar(value)
+    for n, message in enumerate(_newest(asked.prompt, room)):
+        found.update(_message(f"gen_ai.prompt.{n}", message))
+    return found
+
+
+def of_response(said: Said) -> dict[str, Any]:
+    """Ids, reasons and counts of an answer, without its content."""
+    found: dict[str, Any] = {}
+    if said.id:
+        found[semconv.RESPONSE_ID] = said.id
+    if said.model:
+        found[semconv.RESPONSE_MODEL] = said.model
+    if said.finish_reasons:
+        found[semconv.FINISH_REASONS] = list(said.finish_reasons)
+    if said.service_tier:
+        found["openai.response.service_tier"] = said.service_tier
+    if said.usage is not None:
+        found.update(of_usage(said.usage))
+    return found
+
+
+def of_usage(usage: Usage) -> dict[str, int]:
+    """Token counts as the conventions count them, which is with overlap, and each of our buckets that is not empty."""
+    parts = {
+        semconv.CACHE_READ_TOKENS: usage.cache_read,
+        semconv.CACHE_WRITE_TOKENS: usage.cache_write + usage.cache_write_1h,
+        semconv.REASONING_TOKENS: usage.reasoning,
+    }
+    found = {semconv.INPUT_TOKENS: usage.all_input, semconv.OUTPUT_TOKENS: usage.all_output}
+    found |= {name: count for name, count in parts.items() if count}
+    return found | {f"leyden.usage.{name}": count for name, count in usage._asdict().items() if count}
+
+
+def of_content_out(said: Said) -> dict[str, Any]:
+    """What was answered, with the tokens and logprobs that the upstream gave."""
+    found: dict[str, Any] = {}
+    if said.messages:
+        found[semconv.OUTPUT_MESSAGES] = _text(said.messages)
+    for n, message in enumerate(said.completion):
+        found.update(_message(f"gen_ai.completion.{n}", message))
+    if said.prompt_token_ids is not None:
+        found["prompt_token_ids"] = said.prompt_token_ids
+    if said.response_token_ids is not None:
+        found["response_token_ids"] = said.response_token_ids
+    if said.logprobs is not None:
+        found["logprobs.content"] = _text(said.logprobs)
+    return found
+
+
+def _message(prefix: str, message: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """A chat message in the flat form: one attribute for each field."""
+    for name in ("role", "content", "finish_reason", "tool_call_id", "name"):
+        if (value := message.get(name)) is not None:
+            yield f"{prefix}.{name}", _scalar(value)
+    for n, call in enumerate(list_or_empty(message.get("tool_calls"))):
+        parts = object_or_empty(call)
+        function = object_or_empty(parts.get("function"))
+        flat = {"id": parts.get("id"), "type": parts.get("type")}
+        flat |= {f"function.{name}": value for name, value in function.items()}
+        for name, value in flat.items():
+            if value is not None:
+                yield f"{prefix}.tool_calls.{n}.{name}", _scalar(value)
+
+
+def _newest(messages: Sequence[dict[str, Any]], room: int) -> Sequence[dict[str, Any]]:
+    """The last messages that fit, at least one."""
+    size = 0
+    for kept, message in enumerate(reversed(messages)):
+        size += len(orjson.dumps(message))
+        if size > room and kept:
+            return messages[len(messages) - kept :]
+    return messages
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool) or (
+        is_list(value) and all(isinstance(item, str) for item in value)
+    )
+
+
+def _scalar(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool) else _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # it nests deeper than orjson writes
+        return "null"

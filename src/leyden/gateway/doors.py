@@ -1,0 +1,70 @@
+"""Which door a path is, and what the path says about whose call it is. Pure.
+
+A door stands bare (`/v1/chat/completions`), under a rollout (`/rollout/{rollout}/attempt/{attempt}/v1/…`, with `/mode/{mode}` before the
+version if one is forced), and where Azure's client looks for it (`/openai/deployments/{model}/…`). The version may be left out
+under a rollout: some clients append it to their base URL themselves, some do not.
+"""
+
+import re
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from leyden.gateway.call import Door, Family
+
+
+class Address(NamedTuple):
+    """A door that was found. path: below the version, with its slash. model: when the path names one."""
+
+    door: Door
+    family: Family
+    path: str
+    rollout_id: str | None = None
+    attempt_id: str | None = None
+    mode: str | None = None
+    model: str | None = None
+
+
+_DOORS: dict[tuple[str, str], tuple[Door, Family]] = {
+    ("POST", "/chat/completions"): ("chat", "openai"),
+    ("POST", "/completions"): ("completions", "openai"),
+    ("POST", "/responses"): ("responses", "openai"),
+    ("POST", "/embeddings"): ("embeddings", "openai"),
+    ("POST", "/messages"): ("messages", "anthropic"),
+    ("POST", "/messages/count_tokens"): ("count_tokens", "anthropic"),
+    ("GET", "/models"): ("models", "openai"),
+}
+_UNDER_ROLLOUT = re.compile(r"/rollout/([^/]+)/attempt/([^/]+)(?:/mode/([^/]+))?(/.*)")
+_AZURE = re.compile(r"/openai/(?:deployments/([^/]+)|v1)(/.+)")
+_BARE = frozenset(f"/v1{path}" for _, path in _DOORS)
+
+
+def find(method: str, path: str) -> Address | None:
+    """The door of a request; None when the gateway has none there. Cheap for paths of others."""
+    if path in _BARE or path.startswith("/v1/models/"):
+        return _door(method, path[3:])
+    if path.startswith("/rollout/"):
+        found = _UNDER_ROLLOUT.fullmatch(path)
+        if found is None:
+            return None
+        rollout_id, attempt_id, mode, rest = found.groups()
+        below = rest[3:] if rest.startswith("/v1/") else rest
+        address = _azure(method, rest) or _door(method, below)
+        if address is None:
+            return None
+        return address._replace(rollout_id=unquote(rollout_id), attempt_id=unquote(attempt_id), mode=mode)
+    return _azure(method, path) if path.startswith("/openai/") else None
+
+
+def _door(method: str, below: str) -> Address | None:
+    known = _DOORS.get((method, below))
+    if known is not None:
+        return Address(*known, below)
+    if method == "GET" and below.startswith("/models/"):
+        return Address("models", "openai", below)
+    return None
+
+
+def _azure(method: str, path: str) -> Address | None:
+    found = _AZURE.fullmatch(path)
+    address = _door(method, found[2]) if found else None
+    return address._replace(model=unquote(found[1])) if address and found and found[1] else address

@@ -1,0 +1,303 @@
+"""One call from its plan to its last byte: asked of an upstream, handed to the client as it arrives, kept for the record.
+
+Promises: bytes go to the client unchanged unless they have to be translated; whatever happens there is an `Exchange` that says so;
+a client that leaves cancels the upstream's work. Refuses to know: who may call, what the record becomes.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import orjson
+
+from leyden.asgi import Receive, Send
+from leyden.errors import BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
+from leyden.gateway.call import Call, Door, Exchange, Outcome
+from leyden.gateway.decoding import decoded
+from leyden.gateway.hold import stopping
+from leyden.gateway.leaving import Leaving
+from leyden.gateway.outgoing import Request, Settled, request
+from leyden.gateway.pool import Outgoing
+from leyden.gateway.refusals import refusal
+from leyden.gateway.routing import Target
+from leyden.gateway.streams import WithoutUsage
+from leyden.gateway.translate import StreamTranslator, Translator, translator
+from leyden.gateway.upstreams import Reached, Try, Upstreams
+from leyden.ingest.shapes import is_object
+
+# An answer that is no stream is handed on in one piece, so that one which breaks off becomes a clean error; a larger one goes through.
+_WHOLE_BYTES = 8 * 2**20
+
+Settle = Callable[[Target], Settled]
+
+
+@dataclass(slots=True)
+class Rendered:
+    """What a target was sent, and what its answer needs."""
+
+    request: Request
+    door: Door
+    translator: Translator | None
+
+
+@dataclass
+class Forward:
+    """settle: what the configuration sets at a target. max_bytes: of the answer that are kept for the record.
+
+    model: what the targets are asked for instead of what the configuration says; a deployment's.
+    """
+
+    upstreams: Upstreams
+    call: Call
+    settle: Settle
+    send: Send
+    max_bytes: int
+    model: str | None = None
+    kept: list[bytes] = field(default_factory=list[bytes])
+    _kept_bytes: int = 0
+    _is_cut: bool = False
+    _first_ns: int | None = None
+    _started: bool = False
+    _rendered: dict[Target, Rendered] = field(default_factory=dict[Target, Rendered])
+    _reached: Reached | None = None
+    _status: int = 0
+    _last: Target | None = None
+    _tries: int = 0
+
+    async def run(self, receive: Receive) -> Exchange:
+        """Serve the call. Never raises; a cancellation that is not the client's leaving is the server's end, and ends the call."""
+        outcome: Outcome = "ok"
+        error: str | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        leaving = Leaving(receive, task)
+        try:
+            outcome = await self._forwarded()
+        except asyncio.CancelledError:
+            task.uncancel()
+            if leaving.has_left:
+                outcome = "cancelled"
+            else:
+                outcome, error = "broken", "the server stopped before the answer was over"
+                await self._refuse(stopping())
+        except LeydenError as failure:
+            outcome, error = _outcome(failure), failure.message
+            await self._refuse(failure)
+        finally:
+            leaving.stop()
+            if self._reached is not None and outcome != "ok":
+                self._reached.abort()
+        return self._exchange(outcome, error)
+
+    async def _forwarded(self) -> Outcome:
+        call = self.call
+        plan = self.upstreams.plan(
+            call.model, call.door, family=call.family, rollout_id=call.identity.rollout_id
+        )
+        if self.model is not None:
+            plan = [target._replace(model=self.model) for target in plan]
+        reached = self._reached = await self.upstreams.open(
+            plan=plan, render=self._render, on_try=self._tried
+        )
+        self._last, self._tries = reached.target, reached.tries
+        self._status = reached.status
+        if call.is_stream and reached.status < 400:
+            await self._stream(reached)
+        else:
+            await self._whole(reached)
+        return "ok" if reached.status < 400 else "error"
+
+    def _tried(self, done: Try) -> None:
+        self._last = done.target
+        self._tries += 1
+
+    def _render(self, target: Target) -> Outgoing:
+        call = self.call
+        door: Door = call.door
+        translate: Translator | None = None
+        if target.needs_translation:
+            door = "messages" if target.family == "anthropic" else "chat"
+            translate = translator(call.door, door, now=call.began_ns // 10**9)
+            if translate is None:
+                raise BadInput(f"{target.upstream} does not serve {call.path}, and it cannot be translated")
+        asked = request(call, self.settle(target), model=target.model)
+        path, body = call.path, asked.body
+        if translate is not None:
+            path, translated = translate.request(asked.asked)
+            body = orjson.dumps({**translated, "model": target.model})
+        elif call.query:
+            path = f"{path}?{call.query.decode('latin-1')}"
+        self._rendered[target] = Rendered(asked, door, translate)
+        headers = call.headers
+        if translate is not None or asked.asks_usage:
+            # Compressed bytes could be neither translated nor looked into.
+            headers = [(name, value) for name, value in headers if name != b"accept-encoding"]
+            headers.append((b"accept-encoding", b"identity"))
+        return Outgoing(call.method, path, headers, body)
+
+    async def _whole(self, reached: Reached) -> None:
+        """An answer that is read as a whole: an error, or JSON."""
+        rendered = self._rendered[reached.target]
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in reached.chunks():
+            self._keep(piece)
+            if self._started:
+                await self._body(piece, more=True)
+                continue
+            pieces.append(piece)
+            size += len(piece)
+            if size > _WHOLE_BYTES and rendered.translator is None:
+                await self._start(reached)
+                await self._body(b"".join(pieces), more=True)
+                pieces = []
+        if self._started:
+            await self._body(b"", more=False)
+            return
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if rendered.translator is not None:
+            plain = decoded(pieces, _encoding_of(reached)).data
+            body = _answer(rendered.translator, reached.status, plain)
+        await self._start(reached, length=len(body))
+        await self._body(body, more=False)
+
+    async def _stream(self, reached: Reached) -> None:
+        """Each piece to the client as it arrives; translated where the protocols differ."""
+        rendered = self._rendered[reached.target]
+        change: StreamTranslator | WithoutUsage | None = None
+        if rendered.translator is not None:
+            if _encoding_of(reached):
+                raise UpstreamBroken(
+                    f"Upstream {reached.target.upstream!r} sent a compressed stream, which it was asked not to"
+                )
+            change = rendered.translator.stream()
+        elif self._leaves_usage_out(reached):
+            change = WithoutUsage()
+        await self._start(reached)
+        try:
+            async for piece in reached.chunks():
+                self._keep(piece)
+                said = piece if change is None else change.feed(piece)
+                if said:
+                    await self._body(said, more=True)
+        except UpstreamError as error:
+            # Headers are long gone: the protocol's own error event tells what no status can.
+            rest = (
+                change.end(error=error.message)
+                if rendered.translator is not None and not isinstance(change, WithoutUsage | None)
+                else b"\n\n" + _error_event(error, self.call)
+            )
+            await self._body(rest, more=False)
+            raise
+        await self._body(change.end() if change is not None else b"", more=False)
+
+    async def _start(self, reached: Reached, *, length: int | None = None) -> None:
+        rendered = self._rendered[reached.target]
+        changes = rendered.translator is not None or self._leaves_usage_out(reached)
+        # The server that serves the client says the date itself.
+        dropped = (b"date", b"content-length", b"content-encoding") if changes else (b"date",)
+        headers = [(name, value) for name, value in reached.headers if name not in dropped]
+        if changes and length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        if rendered.translator is not None:
+            headers = [(name, value) for name, value in headers if name != b"content-type"]
+            kind = b"text/event-stream" if length is None else b"application/json"
+            headers.append((b"content-type", kind))
+        headers += _about(self.call, reached)
+        self._started = True
+        await self.send({"type": "http.response.start", "status": reached.status, "headers": headers})
+
+    def _leaves_usage_out(self, reached: Reached) -> bool:
+        """Whether the client gets this stream without the counts that we asked for. One that comes compressed all the same passes whole."""
+        asks = self.call.is_stream and self._rendered[reached.target].request.asks_usage
+        return asks and reached.status < 400 and not _encoding_of(reached)
+
+    async def _body(self, piece: bytes, *, more: bool) -> None:
+        await self.send({"type": "http.response.body", "body": piece, "more_body": more})
+
+    def _keep(self, piece: bytes) -> None:
+        if self._first_ns is None:
+            self._first_ns = time.time_ns()
+        room = self.max_bytes - self._kept_bytes
+        if len(piece) > room:
+            self._is_cut = True
+            piece = piece[: max(0, room)]
+        if piece:
+            self.kept.append(piece)
+            self._kept_bytes += len(piece)
+
+    async def _refuse(self, failure: LeydenError) -> None:
+        """Tell the client in its own protocol, when nothing was sent yet."""
+        if self._started:
+            return
+        self._status, headers, body = refusal(failure, self.call.family)
+        self._started = True
+        with suppress(Exception):  # the client may be gone
+            await self.send({"type": "http.response.start", "status": self._status, "headers": headers})
+            await self._body(body, more=False)
+
+    def _exchange(self, outcome: Outcome, error: str | None) -> Exchange:
+        call, target = self.call, self._last
+        rendered = None if target is None else self._rendered.get(target)
+        if rendered is not None:
+            call.changed = rendered.request.changed
+        return Exchange(
+            call=call,
+            outcome=outcome,
+            status=self._status,
+            upstream=None if target is None else target.upstream,
+            upstream_family=call.family if target is None else target.family,
+            upstream_door=call.door if rendered is None else rendered.door,
+            upstream_model=None if target is None else target.model,
+            tries=self._tries,
+            sent=b"" if rendered is None else rendered.request.body,
+            body=self.kept,
+            encoding="" if self._reached is None else _encoding_of(self._reached),
+            is_cut=self._is_cut,
+            first_byte_ns=self._first_ns,
+            ended_ns=time.time_ns(),
+            error=error,
+        )
+
+
+def _encoding_of(reached: Reached) -> str:
+    """How the body is encoded; "" when it is not."""
+    found = next(
+        (value.decode("latin-1") for name, value in reached.headers if name == b"content-encoding"), ""
+    )
+    return "" if found.strip().lower() == "identity" else found
+
+
+def _outcome(failure: LeydenError) -> Outcome:
+    if isinstance(failure, UpstreamTimeout):
+        return "timeout"
+    if isinstance(failure, UpstreamBroken):
+        return "broken"
+    return "unreachable" if isinstance(failure, UpstreamError) else "refused"
+
+
+def _answer(translate: Translator, status: int, body: bytes) -> bytes:
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        given = {"error": {"message": body[:2000].decode("utf-8", "replace")}}
+    return orjson.dumps(translate.answer(status, given if is_object(given) else {"error": given}))
+
+
+def _error_event(error: LeydenError, call: Call) -> bytes:
+    _, _, body = refusal(error, call.family)
+    name = b"event: error\n" if call.family == "anthropic" or call.door == "responses" else b""
+    return name + b"data: " + body + b"\n\n"
+
+
+def _about(call: Call, reached: Reached) -> list[tuple[bytes, bytes]]:
+    """What the client may want to know of us, in headers of our own."""
+    found = [
+        (b"x-leyden-upstream", reached.target.upstream.encode("latin-1", "replace")),
+        (b"x-leyden-tries", str(reached.tries).encode()),
+    ]
+    if call.identity.rollout_id is not None:
+        found.append((b"x-leyden-rollout", call.identity.rollout_id.encode("latin-1", "replace")))
+    return found
