@@ -24,7 +24,7 @@ from leyden.server.app import create_app
 from leyden.server.auth import check_bind
 from leyden.server.context import Context
 from leyden.server.port import bind, config, url_of
-from leyden.server.process import raise_open_files, share_arenas
+from leyden.server.process import raise_open_files, share_arenas, switch_often
 from leyden.settings import Settings
 
 
@@ -33,6 +33,7 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     _log(settings.log_level)
     share_arenas()
     raise_open_files()
+    switch_often()
     _ = settings.roles_here
     check_bind(settings)
     listening = bind(settings.host, settings.port)
