@@ -24,7 +24,10 @@ from leyden.store.opening import Store
 
 log = logging.getLogger("leyden.gateway")
 
-BATCH = 64
+BATCH = 40
+# After so many readings the thread rests, for as long as the event loop needs for a call or two: a whole batch at a stretch would hold up
+# whoever calls meanwhile for milliseconds. With more than `HURRY` calls waiting it does not rest.
+TURN, TURN_PAUSE_S, HURRY = 4, 0.0005, 1024
 # How long a call waits for others to be stored with: a transaction for each would cost as much as the call itself.
 LINGER_S = 0.05
 MOST_CALLS = 10_000
@@ -135,8 +138,10 @@ class Capture:
 
     def _handle(self, batch: list[_Offered]) -> None:
         read: list[tuple[Exchange, Recorded]] = []
-        for offered in batch:
+        for number, offered in enumerate(batch, 1):
             found = self._recorded(offered.exchange)
+            if not number % TURN and self._pending < HURRY:
+                time.sleep(TURN_PAUSE_S)
             if offered.done is not None:
                 offered.done(offered.exchange, found)
             if found is not None:
