@@ -30,11 +30,12 @@ def models(upstream: ModelServer, name: str = "gpt-4o-mini") -> list[dict[str, A
 
 
 def ask(url: str, **more: Any) -> Any:
-    """One call with the real client."""
+    """One call with the real client: its answer, or the list of a stream's chunks."""
     with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as openai:
-        return openai.chat.completions.create(
+        answer = openai.chat.completions.create(
             model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello?"}], **more
         )
+        return list(answer) if more.get("stream") else answer
 
 
 def stored(db: Path, rollout_id: str) -> list[Span]:
@@ -54,8 +55,7 @@ def test_calls_of_an_attempt_are_recorded_in_the_given_database(
         url = proxy.as_resource("ro-1", "at-1").endpoint
         said = await asyncio.to_thread(ask, url)
         assert said.choices[0].message.content == "Hello from the scripted model"
-        for _ in await asyncio.to_thread(ask, url, stream=True):
-            pass
+        assert await asyncio.to_thread(ask, url, stream=True)
         await proxy.stop()
 
     asyncio.run(work())
