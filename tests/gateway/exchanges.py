@@ -31,7 +31,7 @@ def exchange(of: Call | None = None, *, body: bytes | None = None, **more: Any) 
     answer = json.dumps(default_body("/chat/completions", "Hi there") | {"model": "gpt-4o"}).encode()
     fields: dict[str, Any] = {
         "outcome": "ok", "status": 200, "upstream": "openai", "upstream_family": of.family, "upstream_door": of.door,
-        "upstream_model": of.model, "tries": 1, "sent": of.body, "body": [answer if body is None else body], "encoding": "",
+        "upstream_model": of.model, "tries": 1, "body": [answer if body is None else body], "encoding": "",
         "is_cut": False, "first_byte_ns": BEGAN_NS + 500_000_000, "ended_ns": BEGAN_NS + 1_500_000_000, **more,
     }  # fmt: skip
     return Exchange(call=of, **fields)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from fakes.model_server import Answer, ModelServer, Request, failing
 from faults.processes import until
 from gateway.claude_model import PROMPT, SUBTASK, claude
-from gateway.serving import gateway, only
-from leyden.types import Span
+from gateway.serving import Gateway, gateway, only
+from leyden.cli.run_environment import Ids, environment_of
+from leyden.types import Span, SpanSummary
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Session:
     requests: list[Request]
     spans: list[Span]
     left_the_machine: list[Request]
+    narrow: list[SpanSummary]
 
     @property
     def refused(self) -> list[Span]:
@@ -46,8 +49,8 @@ class Overloaded:
         return claude(request)
 
 
-def played(folder: Path, model: Any, **retry: Any) -> Session:
-    """One whole session through a gateway that retries like this."""
+def played(folder: Path, model: Any, *, telemetry: bool = False, **retry: Any) -> Session:
+    """One whole session through a gateway that retries like this. telemetry: whether the CLI sends its own spans too."""
     if importlib.util.find_spec("claude_agent_sdk") is None:
         reason = "claude-agent-sdk is not installed"
         pytest.fail(reason) if os.environ.get("LEYDEN_REQUIRE_ALL") == "1" else pytest.skip(reason)
@@ -56,18 +59,31 @@ def played(folder: Path, model: Any, **retry: Any) -> Session:
         ModelServer() as proxy,
         gateway(folder, only(server, retry=retry)) as gate,
     ):
-        lines = run(folder, f"{gate.url}{gate.base}", proxy.url)
+        lines = run(folder, f"{gate.url}{gate.base}", proxy.url, telemetry_of(gate) if telemetry else {})
         asked = [one for one in server.requests if one.path == "/v1/messages"]
         until(lambda: tried(gate.client.spans(gate.rollout).items) >= len(asked))
-        return Session(lines, asked, gate.client.spans(gate.rollout).items, proxy.requests)
+        narrow = gate.client.span_summaries(gate.rollout, limit=1000).items
+        return Session(lines, asked, gate.client.spans(gate.rollout).items, proxy.requests, narrow)
+
+
+def telemetry_of(gate: Gateway) -> dict[str, str]:
+    """What makes the CLI send its spans to where the gateway records."""
+    ids = Ids(gate.rollout, "at-1", "ab" * 16, "cd" * 8)
+    named = environment_of({}, ids, url=gate.url)
+    return {
+        **{name: value for name, value in named.items() if name.startswith("OTEL_") or name == "TRACEPARENT"},
+        "CLAUDE_CODE_ENABLE_TELEMETRY": "1",
+        "CLAUDE_CODE_ENHANCED_TELEMETRY_BETA": "1",
+        "OTEL_TRACES_EXPORTER": "otlp",
+    }
 
 
 def tried(spans: list[Span]) -> int:
-    return sum(span.attributes["leyden.gateway.tries"] for span in spans)
+    return sum(span.attributes.get("leyden.gateway.tries", 0) for span in spans)
 
 
-def run(folder: Path, base_url: str, proxy: str) -> list[dict[str, Any]]:
-    ours = {k: v for k, v in os.environ.items() if not k.startswith(("CLAUDE", "ANTHROPIC"))}
+def run(folder: Path, base_url: str, proxy: str, more: Mapping[str, str]) -> list[dict[str, Any]]:
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("CLAUDE", "ANTHROPIC"))} | more
     script = Path(__file__).with_name("claude_session.py")
     done = subprocess.run(
         [sys.executable, str(script), str(folder), base_url, proxy, PROMPT],
@@ -138,3 +154,14 @@ def test_what_the_gateway_retries_the_cli_never_sees(tmp_path: Path) -> None:
     assert session.refused == []
     assert sorted(span.attributes["leyden.gateway.tries"] for span in session.spans)[-2:] == [1, 3]
     assert {request.headers["x-stainless-retry-count"] for request in session.requests} == {"0"}
+
+
+def test_a_call_that_the_clis_own_telemetry_reports_too_is_counted_once(tmp_path: Path) -> None:
+    session = played(tmp_path, claude, telemetry=True, tries=1)
+    reported = [span for span in session.narrow if span.name == "claude_code.llm_request"]
+    calls = [span for span in session.narrow if span.kind == "llm"]
+    assert len(reported) == len(calls) == len(session.requests)
+    assert sum(span.cost_usd or 0 for span in session.narrow) == pytest.approx(
+        sum(span.attributes.get("gen_ai.usage.cost", 0) for span in session.spans)
+    )
+    assert {span.input_tokens for span in calls} == {1230}

@@ -156,6 +156,9 @@ def test_the_client_sees_the_headers_that_a_direct_call_shows(replayed: list[Rep
         assert ours == ["date", "x-leyden-rollout", "x-leyden-tries", "x-leyden-upstream"]
         seen = [(name, value) for name, value in one.through.headers if name not in ours]
         expected = [(name, value) for name, value in one.direct.headers if name != "date"]
+        if one.recorded.door == "messages" and one.direct.header("request-id") is None:
+            # Anthropic's clients count on a name, which some recordings have lost.
+            seen = [(name, value) for name, value in seen if name != "request-id"]
         assert seen == expected, one.recorded.name
         values += len(seen)
     assert values > 10_000

@@ -13,7 +13,7 @@ from store.conftest import make_span
 NOW = 1_800_000_000.0
 START_NS = 1_800_000_000 * 10**9
 ANSWER = "chatcmpl-7QyqpwdfhqwajicIEznoc6Q47XAyW"
-SEEN = Seen("ro-1", ANSWER, START_NS, START_NS + 10**9)
+SEEN = Seen("ro-1", (ANSWER,), START_NS, START_NS + 10**9)
 
 
 def begin(store: Store) -> None:
@@ -69,7 +69,7 @@ def test_a_call_that_an_sdk_reported_first_is_found_by_the_gateway(store: Store)
     put(store, report(1))
 
     def is_reported(tx: Tx, answer: str) -> bool:
-        return model_calls.is_reported(tx, SEEN._replace(response_id=answer), "at-1")
+        return model_calls.is_reported(tx, SEEN._replace(response_ids=(answer,)), "at-1")
 
     with store.database.read() as tx:
         assert is_reported(tx, ANSWER)

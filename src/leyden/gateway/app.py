@@ -342,7 +342,7 @@ def _ended(call: Call, outcome: Outcome, *, status: int = 0, error: str | None =
     """A call that ended before it went anywhere."""
     return Exchange(
         call=call, outcome=outcome, status=status, upstream=None, upstream_family=call.family, upstream_door=call.door,
-        upstream_model=None, tries=0, sent=b"", body=[], encoding="", is_cut=False, first_byte_ns=None, ended_ns=time.time_ns(),
+        upstream_model=None, tries=0, body=[], encoding="", is_cut=False, first_byte_ns=None, ended_ns=time.time_ns(),
         error=error,
     )  # fmt: skip
 

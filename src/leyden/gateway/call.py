@@ -70,13 +70,13 @@ class Exchange:
     upstream_door: Door
     upstream_model: str | None
     tries: int
-    sent: bytes  # the request body as the upstream got it
     body: list[bytes]
     encoding: str
     is_cut: bool
     first_byte_ns: int | None
     ended_ns: int
     error: str | None = None
+    request_id: str | None = None  # what the answer's headers call it: the upstream's name for it, mostly
     policy_version: str | None = None
     resources: dict[str, str] = field(
         default_factory=dict[str, str]

@@ -223,6 +223,7 @@ class Capture:
 
 def _seen(exchange: Exchange, found: Recorded) -> Seen | None:
     """What an SDK's report of the same call is known by."""
-    if found.said.id is None or len(found.said.id) > _LONGEST_ID:
-        return None
-    return Seen(found.record.rollout_id, found.said.id, exchange.call.began_ns, exchange.ended_ns)
+    # Claude Code's telemetry names a call by the header of its answer, every SDK by the answer itself.
+    by_header = exchange.request_id if exchange.call.family == "anthropic" else None
+    ids = tuple(id_ for id_ in (found.said.id, by_header) if id_ and len(id_) <= _LONGEST_ID)
+    return Seen(found.record.rollout_id, ids, exchange.call.began_ns, exchange.ended_ns) if ids else None

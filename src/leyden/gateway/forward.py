@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import orjson
 
@@ -29,6 +30,8 @@ from leyden.ingest.shapes import is_object
 
 # An answer that is no stream is handed on in one piece, so that one which breaks off becomes a clean error; a larger one goes through.
 _WHOLE_BYTES = 8 * 2**20
+_REQUEST_ID = {"openai": b"x-request-id", "anthropic": b"request-id"}
+_LONGEST_ID = 256
 
 Settle = Callable[[Target], Settled]
 
@@ -60,6 +63,7 @@ class Forward:
     _is_cut: bool = False
     _first_ns: int | None = None
     _started: bool = False
+    _request_id: str | None = None
     _rendered: dict[Target, Rendered] = field(default_factory=dict[Target, Rendered])
     _reached: Reached | None = None
     _status: int = 0
@@ -103,6 +107,7 @@ class Forward:
         )
         self._last, self._tries = reached.target, reached.tries
         self._status = reached.status
+        self._request_id = _request_id(call, reached)
         if call.is_stream and reached.status < 400:
             await self._stream(reached)
         else:
@@ -205,6 +210,8 @@ class Forward:
             headers = [(name, value) for name, value in headers if name != b"content-type"]
             kind = b"text/event-stream" if length is None else b"application/json"
             headers.append((b"content-type", kind))
+        if self.call.family == "anthropic" and not _header(reached, b"request-id"):
+            headers.append((b"request-id", (self._request_id or "").encode()))
         headers += _about(self.call, reached)
         self._started = True
         await self.send({"type": "http.response.start", "status": reached.status, "headers": headers})
@@ -252,21 +259,31 @@ class Forward:
             upstream_door=call.door if rendered is None else rendered.door,
             upstream_model=None if target is None else target.model,
             tries=self._tries,
-            sent=b"" if rendered is None else rendered.request.body,
             body=self.kept,
             encoding="" if self._reached is None else _encoding_of(self._reached),
             is_cut=self._is_cut,
             first_byte_ns=self._first_ns,
             ended_ns=time.time_ns(),
             error=error,
+            request_id=self._request_id,
         )
+
+
+def _request_id(call: Call, reached: Reached) -> str | None:
+    """What the answer is called in its headers. Anthropic's clients get a name in any case: their telemetry tells calls apart by it."""
+    said = _header(reached, _REQUEST_ID[call.family])
+    if said:
+        return said[:_LONGEST_ID]
+    return f"req_{uuid4().hex[:24]}" if call.family == "anthropic" else None
+
+
+def _header(reached: Reached, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in reached.headers if name == wanted), "")
 
 
 def _encoding_of(reached: Reached) -> str:
     """How the body is encoded; "" when it is not."""
-    found = next(
-        (value.decode("latin-1") for name, value in reached.headers if name == b"content-encoding"), ""
-    )
+    found = _header(reached, b"content-encoding")
     return "" if found.strip().lower() == "identity" else found
 
 

@@ -160,6 +160,7 @@ def _how(exchange: Exchange, *, shared: float | None) -> dict[str, Any]:
         "leyden.gateway.upstream": exchange.upstream,
         "leyden.gateway.model": exchange.upstream_model,
         "leyden.gateway.key": call.key_id,
+        "leyden.gateway.request_id": exchange.request_id,
         "leyden.gateway.changed": orjson.dumps(call.changed).decode() if call.changed else None,
         "leyden.gateway.cut": exchange.is_cut or None,
         "leyden.prompt.shared_prefix": shared,

@@ -1,4 +1,4 @@
-"""Model calls that the gateway saw, by the id of their answer, so that one which an SDK reports too is counted once.
+"""Model calls that the gateway saw, by the ids of their answers, so that one which an SDK reports too is counted once.
 
 Owns the table `model_call`. Promises: of two reports of one call the one that comes first is the model call; the other keeps its row, its
 payload and its place in the tree, and has the kind "span", no tokens and no cost, so that no sum and no list of model calls has it
@@ -24,6 +24,7 @@ bind = sa.bindparam
 
 # An SDK reports within seconds: of a rollout's calls only the last are looked for, and of its spans only so many are looked into.
 LATEST = 64
+_LATEST_IDS = 2 * LATEST  # a call may be known by two
 MOST_SPANS = 16
 _SHORTEST_ID = 8  # a shorter one could stand anywhere
 
@@ -32,7 +33,7 @@ LATEST_IDS = Statement(
         sa.select(c.c.response_id)
         .where(c.c.rollout_id == bind("rollout"))
         .order_by(c.c.end_ns.desc())
-        .limit(sa.literal_column(str(LATEST)))
+        .limit(sa.literal_column(str(_LATEST_IDS)))
     )
 )
 _NEWEST = (
@@ -62,10 +63,10 @@ REMEMBER = Statement(
 
 
 class Seen(NamedTuple):
-    """One call that the gateway saw; times are unix nanoseconds."""
+    """One call that the gateway saw. response_ids: of its answer, in the body and in the headers. Times are unix nanoseconds."""
 
     rollout_id: str
-    response_id: str
+    response_ids: tuple[str, ...]
     start_ns: int
     end_ns: int
 
@@ -73,8 +74,9 @@ class Seen(NamedTuple):
 def remember(tx: Tx, calls: Iterable[Seen]) -> None:
     """Know these calls again when an SDK reports them."""
     for call in calls:
-        if len(call.response_id) >= _SHORTEST_ID:
-            tx.hot(REMEMBER, rollout_id=call.rollout_id, response_id=call.response_id, end_ns=call.end_ns)
+        for id_ in call.response_ids:
+            if len(id_) >= _SHORTEST_ID:
+                tx.hot(REMEMBER, rollout_id=call.rollout_id, response_id=id_, end_ns=call.end_ns)
 
 
 def without_repeats(tx: Tx, rollout_id: str, records: Sequence[SpanRecord]) -> list[SpanRecord]:
@@ -93,12 +95,12 @@ def is_reported(tx: Tx, call: Seen, attempt_id: str) -> bool:
 
     Such a span began before the gateway saw the call and ended after it began; it is looked for among the newest `LATEST`.
     """
-    if len(call.response_id) < _SHORTEST_ID:
+    wanted = [id_.encode() for id_ in call.response_ids if len(id_) >= _SHORTEST_ID]
+    if not wanted:
         return False
     rows = tx.hot(REPORTED, rollout=call.rollout_id, attempt=attempt_id, began=call.start_ns)
     held = payloads.by_id(tx, [(row[0], row[1]) for row in rows]) if rows else {}
-    wanted = call.response_id.encode()
-    return any(wanted in payload for payload, _ in held.values())
+    return any(id_ in payload for payload, _ in held.values() for id_ in wanted)
 
 
 def repeated(record: SpanRecord) -> SpanRecord:
