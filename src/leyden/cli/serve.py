@@ -24,7 +24,7 @@ from leyden.server.app import create_app
 from leyden.server.auth import check_bind
 from leyden.server.context import Context
 from leyden.server.port import bind, config, url_of
-from leyden.server.process import raise_open_files, share_arenas, switch_often
+from leyden.server.process import collect_rarely, raise_open_files, share_arenas, switch_often
 from leyden.settings import Settings
 
 
@@ -34,6 +34,7 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     share_arenas()
     raise_open_files()
     switch_often()
+    collect_rarely()
     _ = settings.roles_here
     check_bind(settings)
     listening = bind(settings.host, settings.port)
