@@ -18,7 +18,7 @@ from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy, TooLarge
 from leyden.gateway.call import Call, Exchange, Family, Identity, Outcome
 from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
-from leyden.gateway.conventions import OPERATIONS
+from leyden.gateway.conventions import operation_of
 from leyden.gateway.decoding import read_json
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
@@ -34,6 +34,7 @@ from leyden.gateway.prefix import Prefixes
 from leyden.gateway.recording import Recorded, recorded
 from leyden.gateway.refusals import refusal
 from leyden.gateway.routing import Target
+from leyden.gateway.surfaces import is_shared, model_in_form
 from leyden.gateway.translate import estimate_tokens
 from leyden.gateway.upstreams import Upstreams
 from leyden.ingest.nesting import is_deeper
@@ -176,7 +177,7 @@ class Gateway:
     def _finish(self, exchange: Exchange, lease: Lease | None) -> None:
         if lease is not None and exchange.upstream is None:
             lease.cancel()  # it went nowhere
-        if exchange.call.door in OPERATIONS:
+        if operation_of(exchange.call) is not None:
             done = None if lease is None or exchange.call.key_id is None else _settling(lease)
             self.capture.offer(exchange, done)
         elif lease is not None:
@@ -219,7 +220,7 @@ class Gateway:
         body, asked = b"", dict[str, Any]()
         if scope["method"] != "GET":
             body = await read_body(scope, receive, limit=self._settings.max_body_bytes)
-            asked = _object(body)
+            asked = _object(body) if address.door != "other" else _object_or_empty(body)
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         known = dict(headers)
         if b"content-encoding" in known:  # the body was decoded
@@ -233,6 +234,8 @@ class Gateway:
             address, known, asked, project=project, key_id=None if key is None else key.id, key_rollout=bound
         )
         model = address.model or asked.get("model")
+        if model is None and address.door == "other":
+            model = model_in_form(body)
         return Call(
             door=address.door,
             family=family,
@@ -314,8 +317,8 @@ class Gateway:
 
 
 def _family(address: Address, scope: Scope) -> Family:
-    """Whose client it is: the door says so, but for the list of models, which both have."""
-    if address.door == "models" and any(name == b"anthropic-version" for name, _ in scope["headers"]):
+    """Whose client it is: the door says so, but for what both APIs have."""
+    if is_shared(address.path) and any(name == b"anthropic-version" for name, _ in scope["headers"]):
         return "anthropic"
     return address.family
 
@@ -329,6 +332,14 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise BadFormat("The body is JSON, but no object", hint="send what the API of the model takes")
     return asked  # pyright: ignore[reportUnknownVariableType]
+
+
+def _object_or_empty(body: bytes) -> dict[str, Any]:
+    """A body that may as well be a form, or nothing: what is no JSON object says nothing, and passes as it is."""
+    try:
+        return _object(body) if body.lstrip()[:1] == b"{" else {}
+    except BadFormat:
+        return {}
 
 
 async def _refuse(send: Send, error: LeydenError, family: Family) -> int:
@@ -349,7 +360,9 @@ def _ended(call: Call, outcome: Outcome, *, status: int = 0, error: str | None =
 
 def settled(config: GatewayConfig, target: Target, *, mode: str | None, served: Served | None) -> Settled:
     """What is set in requests to a target: an alias's parameters, over them a deployment's, over them those of the mode."""
-    alias, gateway = config.models[target.alias], config.gateway
+    alias, gateway = config.models.get(target.alias), config.gateway
+    if alias is None:  # a call that names no model
+        return Settled({}, {})
     forced = dict(alias.parameters)
     if served is not None:
         forced |= served.parameters

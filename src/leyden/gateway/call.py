@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Door = Literal["chat", "completions", "responses", "embeddings", "messages", "count_tokens", "models"]
+Door = Literal[
+    "chat", "completions", "responses", "embeddings", "messages", "count_tokens", "models", "other"
+]
 """Which surface the client speaks: OpenAI's chat completions, legacy completions, Responses and embeddings, Anthropic's
-messages and token counting, and the list of models, which both have."""
+messages and token counting, the list of models, which both have, and the rest of both APIs, which passes as it is."""
 
 Family = Literal["openai", "anthropic"]
 """Whose errors and headers a client expects."""

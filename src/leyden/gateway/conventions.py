@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from leyden.gateway.call import Door
+from leyden.gateway import surfaces
+from leyden.gateway.call import Call, Door
 from leyden.gateway.reading import Asked, Said
 from leyden.ingest.shapes import is_list, list_or_empty, object_or_empty
 from leyden.ingest.usage import Usage
@@ -22,7 +23,7 @@ OPERATIONS: dict[Door, str] = {
     "embeddings": "embeddings",
     "messages": "chat",
 }
-"""`gen_ai.operation.name` by door; the others are no model calls and leave no span."""
+"""`gen_ai.operation.name` by door; the others are no model calls, but for some of "other"."""
 
 _PARAMETERS = frozenset(
     [
@@ -38,6 +39,11 @@ _PARAMETERS = frozenset(
         "encoding_formats",
     ]
 )
+
+
+def operation_of(call: Call) -> str | None:
+    """`gen_ai.operation.name` of a call; None for one in which no model does anything, which leaves no span."""
+    return surfaces.operation_of(call) if call.door == "other" else OPERATIONS.get(call.door)
 
 
 def of_request(asked: Asked) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 A door stands bare (`/v1/chat/completions`), under a rollout (`/rollout/{rollout}/attempt/{attempt}/v1/…`, with `/mode/{mode}` before the
 version if one is forced), and where Azure's client looks for it (`/openai/deployments/{model}/…`). The version may be left out
-under a rollout: some clients append it to their base URL themselves, some do not.
+under a rollout: some clients append it to their base URL themselves, some do not. The rest of both APIs is one door, "other".
 """
 
 import re
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from leyden.gateway import surfaces
 from leyden.gateway.call import Door, Family
 
 
@@ -34,13 +35,12 @@ _DOORS: dict[tuple[str, str], tuple[Door, Family]] = {
     ("GET", "/models"): ("models", "openai"),
 }
 _UNDER_ROLLOUT = re.compile(r"/rollout/([^/]+)/attempt/([^/]+)(?:/mode/([^/]+))?(/.*)")
-_AZURE = re.compile(r"/openai/(?:deployments/([^/]+)|v1)(/.+)")
-_BARE = frozenset(f"/v1{path}" for _, path in _DOORS)
+_AZURE = re.compile(r"/openai(?:/deployments/([^/]+)|/v1)?(/.+)")
 
 
 def find(method: str, path: str) -> Address | None:
     """The door of a request; None when the gateway has none there. Cheap for paths of others."""
-    if path in _BARE or path.startswith("/v1/models/"):
+    if path.startswith("/v1/"):
         return _door(method, path[3:])
     if path.startswith("/rollout/"):
         found = _UNDER_ROLLOUT.fullmatch(path)
@@ -56,12 +56,14 @@ def find(method: str, path: str) -> Address | None:
 
 
 def _door(method: str, below: str) -> Address | None:
+    below = below.rstrip("/")
     known = _DOORS.get((method, below))
     if known is not None:
         return Address(*known, below)
     if method == "GET" and below.startswith("/models/"):
         return Address("models", "openai", below)
-    return None
+    owner = surfaces.owner_of(below) if method in surfaces.METHODS else None
+    return None if owner is None else Address("other", owner, below)
 
 
 def _azure(method: str, path: str) -> Address | None:

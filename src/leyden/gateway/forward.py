@@ -140,11 +140,14 @@ class Forward:
             # Compressed bytes could be neither translated nor looked into.
             headers = [(name, value) for name, value in headers if name != b"accept-encoding"]
             headers.append((b"accept-encoding", b"identity"))
-        return Outgoing(call.method, path, headers, body)
+        # Asked twice, a file may be there twice.
+        may_repeat = call.door != "other" or call.method == "GET"
+        return Outgoing(call.method, path, headers, body, may_repeat)
 
     async def _whole(self, reached: Reached) -> None:
         """An answer that is read as a whole: an error, or JSON."""
         rendered = self._rendered[reached.target]
+        most = 0 if self.call.door == "other" else _WHOLE_BYTES  # sound is played as it comes
         pieces: list[bytes] = []
         size = 0
         async for piece in reached.chunks():
@@ -154,7 +157,7 @@ class Forward:
                 continue
             pieces.append(piece)
             size += len(piece)
-            if size > _WHOLE_BYTES and rendered.translator is None:
+            if size > most and rendered.translator is None:
                 await self._start(reached)
                 await self._body(b"".join(pieces), more=True)
                 pieces = []

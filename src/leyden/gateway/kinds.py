@@ -27,9 +27,11 @@ class Trait(NamedTuple):
     takes_client_keys: bool = True
 
 
-OPENAI_DOORS: frozenset[Door] = frozenset({"chat", "completions", "responses", "embeddings", "models"})
-ANTHROPIC_DOORS: frozenset[Door] = frozenset({"messages", "count_tokens", "models"})
-_LOCAL_DOORS: frozenset[Door] = frozenset({"chat", "completions", "embeddings", "models"})
+OPENAI_DOORS: frozenset[Door] = frozenset(
+    {"chat", "completions", "responses", "embeddings", "models", "other"}
+)
+ANTHROPIC_DOORS: frozenset[Door] = frozenset({"messages", "count_tokens", "models", "other"})
+_LOCAL_DOORS: frozenset[Door] = frozenset({"chat", "completions", "embeddings", "models", "other"})
 _CHAT: frozenset[Door] = frozenset({"chat"})
 
 TRAITS: dict[Kind, Trait] = {
@@ -40,7 +42,7 @@ TRAITS: dict[Kind, Trait] = {
         "https://generativelanguage.googleapis.com/v1beta/openai",
         "openai",
         "bearer",
-        frozenset({"chat", "embeddings", "models"}),
+        frozenset({"chat", "embeddings", "models", "other"}),
     ),
     "bedrock": Trait(None, "openai", "bearer", _CHAT),
     "vertex": Trait(None, "openai", "bearer", _CHAT),

@@ -55,7 +55,9 @@ def guess(call: Call) -> Usage:
     asked = (call.asked.get(name) for name in _BOUNDS)
     bounds = [n for n in asked if isinstance(n, int) and not isinstance(n, bool) and 0 < n < 2**31]
     output = (
-        0 if call.door in ("embeddings", "count_tokens", "models") else min(bounds, default=OUTPUT_TOKENS)
+        0
+        if call.door in ("embeddings", "count_tokens", "models", "other")
+        else min(bounds, default=OUTPUT_TOKENS)
     )
     return Usage(input=len(call.body) // BYTES_PER_TOKEN, output=output)
 
@@ -287,9 +289,12 @@ def _check_rights(call: Call, key: KeyRow, now: float) -> None:
                 hint="send it to the address of its own rollout, or to one that names none",
             )
     if call.door != "models" and not may_call(call.model, limits):
-        raise ModelNotAllowed(
-            f"The key {key.id} may not call {call.model!r}", hint=f"it may call: {', '.join(limits.models)}"
+        what = (
+            f"may not call {call.model!r}"
+            if call.model
+            else "is for some models only, and this call names none"
         )
+        raise ModelNotAllowed(f"The key {key.id} {what}", hint=f"it may call: {', '.join(limits.models)}")
 
 
 def may_call(model: str, limits: KeyLimits) -> bool:

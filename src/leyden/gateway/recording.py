@@ -46,6 +46,7 @@ PRICE_LISTS = {
 """Whose price list applies by kind of upstream, where the configuration names none; the last three are known to have none."""
 
 NOTHING_SAID = Said(None, None, (), None, [], [])
+_SMALL = 64 * 1024  # bytes; larger bodies of the surfaces that pass as they are hold pictures, sound or files
 _STOPPED = {"cancelled": "the client left", "broken": "the answer broke off", "timeout": "no answer in time"}
 
 
@@ -77,13 +78,14 @@ def recorded(
 ) -> Recorded:
     """The span of an exchange. kind: of its upstream ("" for none). shared: share of the request that repeats one before it."""
     call = exchange.call
-    operation = conventions.OPERATIONS.get(call.door, call.door)
+    operation = conventions.operation_of(call) or call.door
     provider = PROVIDERS.get(kind, kind) or exchange.upstream_family
     asked = wire_of(call.door).asked(call.asked)
     said, answer = read_answer(exchange, max_bytes=max_bytes)
     model = said.model or exchange.upstream_model or call.model
     priced = None
-    if said.usage is not None:
+    # Pictures and sound have prices of their own, which no list of prices per token knows.
+    if said.usage is not None and call.door != "other":
         at_s = exchange.ended_ns / 1e9
         # An upstream may call its model what no list knows; what it was asked for is the next best name.
         names = dict.fromkeys((model, exchange.upstream_model or model))
@@ -118,6 +120,8 @@ def read_answer(exchange: Exchange, *, max_bytes: int) -> tuple[Said, bytes]:
     """What the answer says, and its body, put together when it was a stream."""
     wire = wire_of(exchange.upstream_door)
     raw = decoded(exchange.body, exchange.encoding, limit=4 * max_bytes).data
+    if exchange.call.door == "other" and not _is_text(raw):
+        return NOTHING_SAID, b""
     # A streamed call may be answered with plain JSON all the same, as errors are.
     if exchange.call.is_stream and raw.lstrip()[:1] not in (b"{", b"["):
         assembler = wire.assembler()
@@ -181,12 +185,17 @@ def _how(exchange: Exchange, *, shared: float | None) -> dict[str, Any]:
 
 
 def _bodies(exchange: Exchange, answer: bytes, *, max_bytes: int) -> dict[str, str]:
-    """Both bodies as text: the client's, and the upstream's answer, put together when it was streamed."""
+    """Both bodies as text: the client's, and the upstream's answer, put together when it was streamed. No pictures, sound or files."""
     return {
         name: body[:max_bytes].decode("utf-8", "replace")
         for name, body in (("leyden.request.body", exchange.call.body), ("leyden.response.body", answer))
-        if body
+        if body and (exchange.call.door != "other" or (len(body) <= _SMALL and _is_text(body)))
     }
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether a body of a surface that nobody reads is JSON or a stream of events, and no form, picture or sound."""
+    return body.lstrip()[:1] in (b"{", b"[", b"d", b"e", b":")
 
 
 def _span(

@@ -81,15 +81,47 @@ class Router:
         key = (model, door, family)
         found = self._targets.get(key)
         if found is None:
-            alias, matched = self.alias(model)
-            found = [
-                self._target(alias, each, model=model, matched=matched, door=door, family=family)
-                for each in self._config.models[alias].targets
-            ]
+            found = self._passing(model, family) if door == "other" else self._of_alias(model, door, family)
             if len(self._targets) >= _REMEMBERED:
                 self._targets.clear()
             self._targets[key] = found
         return found
+
+    def _of_alias(self, model: str, door: Door, family: Family) -> list[Target]:
+        alias, matched = self.alias(model)
+        return [
+            self._target(alias, each, model=model, matched=matched, door=door, family=family)
+            for each in self._config.models[alias].targets
+        ]
+
+    def _passing(self, model: str, family: Family) -> list[Target]:
+        """Where calls pass that nobody translates: to those targets of the model that speak the client's protocol.
+
+        What names no model, such as a file, goes to the first upstream of that protocol, where the client finds it again.
+        """
+        if model:
+            found = [
+                target
+                for target in self._of_alias(model, "other", family)
+                if self._passes(target.upstream, family)
+            ]
+        else:
+            found = [
+                Target(name, "", family, False, "")
+                for name in self._config.upstreams
+                if self._passes(name, family)
+            ][:1]
+        if not found:
+            whose = "OpenAI's" if family == "openai" else "Anthropic's"
+            raise NotFound(
+                f"No upstream {f'of the model {_shortened(model)!r} ' if model else ''}takes this call: it belongs to {whose} API, and is not translated",
+                hint="configure an upstream that speaks it itself",
+            )
+        return found
+
+    def _passes(self, upstream: str, family: Family) -> bool:
+        known = self._config.upstreams[upstream]
+        return "other" in known.doors and known.family == family
 
     def alias(self, model: str) -> tuple[str, str]:
         """The key of `models` that covers a model's name, and what its star stands for: the whole name when it has none.
@@ -127,8 +159,8 @@ class Router:
 
 
 def family_of(door: Door, family: Family) -> Family:
-    """The protocol that a door belongs to; `family` for the list of models, which both have."""
-    if door == "models":
+    """The protocol that a door belongs to; `family` for the list of models and the rest, which both have."""
+    if door in ("models", "other"):
         return family
     return "anthropic" if door in ("messages", "count_tokens") else "openai"
 

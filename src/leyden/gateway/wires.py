@@ -10,6 +10,7 @@ from leyden.gateway.openai import Chat, Completions, Embeddings
 from leyden.gateway.openai_stream import ChunkAssembler
 from leyden.gateway.reading import Asked, Assembler, Said, Wire
 from leyden.gateway.responses import Responses
+from leyden.gateway.surfaces import Other
 
 
 class Models:
@@ -36,6 +37,7 @@ WIRES: dict[Door, Wire] = {
     "messages": Messages(),
     "count_tokens": CountTokens(),
     "models": Models(),
+    "other": Other(),
 }
 
 

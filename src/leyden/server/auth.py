@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from leyden.asgi import Scope, header
 from leyden.errors import BadInput, Forbidden, Unauthorized
+from leyden.gateway import doors
 from leyden.server.context import Context
 from leyden.settings import Settings
 from leyden.store import keys
@@ -30,16 +31,6 @@ READ_BY_POST = frozenset(
 SEARCH_ATTEMPTS = re.compile(r"/v1/agl/rollouts/[^/]+/attempts/search")
 # Own prices decide what everybody's calls cost.
 ADMIN_PUTS = ("/api/prices",)
-GATEWAY_PATHS = (
-    "/v1/chat/",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/embeddings",
-    "/v1/messages",
-    "/v1/models",
-    "/rollout/",
-    "/openai/",
-)
 INGEST_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics", "/v1/agl/spans", "/api/runs", "/api/scores")
 
 
@@ -89,7 +80,7 @@ def check_bind(settings: Settings) -> None:
 def scope_needed(method: str, path: str) -> str:
     """The scope a request needs: read, ingest, run (queue, attempts, resources), gateway (calling models) or admin (keys, the
     database, own prices, deleting, importing an export)."""
-    if path.startswith(GATEWAY_PATHS):
+    if doors.find(method, path) is not None:
         return "gateway"
     if path.startswith(ADMIN_PATHS) or method == "DELETE" or (method == "PUT" and path in ADMIN_PUTS):
         return "admin"
@@ -166,7 +157,9 @@ class Guard:
 
 
 def _secret(scope: Scope) -> str | None:
-    """The key as given: a bearer token or `x-api-key`. A token of another kind (an application's own) is not ours to judge."""
+    """The key as given: a bearer token, `x-api-key` or, by Azure's clients, `api-key`. A token of another kind (an application's own)
+    is not ours to judge."""
     given = header(scope, b"authorization")
-    token = given[7:].strip() if given[:7].lower() == "bearer " else header(scope, b"x-api-key")
-    return token if token.startswith("lk_") else None
+    bearer = given[7:].strip() if given[:7].lower() == "bearer " else ""
+    tokens = (bearer, header(scope, b"x-api-key"), header(scope, b"api-key"))
+    return next((token for token in tokens if token.startswith("lk_")), None)
