@@ -46,7 +46,8 @@ def test_a_transcription_is_a_span_without_its_sound(gate: Gateway, model: Model
     assert (span["gen_ai.usage.input_tokens"], span["gen_ai.usage.output_tokens"]) == (14, 30)
     assert span["gen_ai.completion.0.content"] == "Where is my order?"
     assert "leyden.request.body" not in span
-    assert "gen_ai.usage.cost" not in span
+    [narrow] = gate.client.span_summaries(gate.rollout).items
+    assert (narrow.kind, narrow.input_tokens, narrow.cost_usd) == ("llm", 14, None)
 
 
 def test_a_picture_is_a_span_with_its_prompt_alone(gate: Gateway, model: ModelServer) -> None:

@@ -19,7 +19,7 @@ from leyden.ingest.subject import NAME_CHARS, subject
 from leyden.ingest.text import column, json_object
 from leyden.types import SpanKind
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised when a rule below or a dialect changes what a column holds, so that stored spans can be derived again."""
 
 MESSAGE_CHARS = 500
