@@ -6,12 +6,12 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.servers import Server
+from bench.servers import Server, standing_still
 
 
 @dataclass
@@ -115,16 +115,26 @@ class Rounds:
         return [values[key] for values in self.measured.get(server, []) if key in values]
 
 
-def in_turn(servers: list[Server], rounds: int, measure: Callable[[Server], dict[str, float]]) -> Rounds:
+def in_turn(
+    servers: list[Server],
+    rounds: int,
+    measure: Callable[[Server], dict[str, float]],
+    *,
+    needed: Collection[str] = (),
+) -> Rounds:
     """Measure every server once per round, in alternating order, all of them being up the whole time.
+
+    Those that are not measured stand still meanwhile, so that their housekeeping is in nobody's figures; but for the `needed` ones.
 
     Adds `cpu_s`, the CPU-seconds the server's process tree spent meanwhile, and `rss_mb` afterwards.
     """
     result = Rounds()
     for number in range(rounds):
         for server in servers if number % 2 == 0 else servers[::-1]:
+            others = [other for other in servers if other is not server and other.name not in needed]
             before = server.cpu_s()
-            values = measure(server)
+            with standing_still(others):
+                values = measure(server)
             values |= {"cpu_s": server.cpu_s() - before, "rss_mb": server.rss_mb()}
             result.measured.setdefault(server.name, []).append(values)
             print(f"  round {number + 1} {server.name}: {_line(values)}", file=sys.stderr, flush=True)

@@ -38,12 +38,12 @@ def main() -> None:
             kind = "streamed" if stream else "plain"
             alone = partial(measure, stream=stream, clients=1, number=ALONE // share)
             together = partial(measure, stream=stream, clients=CLIENTS, number=TOGETHER // share)
-            rounds = in_turn([direct, *gateways], args.rounds, alone)
+            rounds = in_turn([direct, *gateways], args.rounds, alone, needed=[direct.name])
             latency(report, kind, rounds)
             if stream:
                 first_byte(report, rounds)
             made += total(rounds)
-            rounds = in_turn([direct, *gateways], args.rounds, together)
+            rounds = in_turn([direct, *gateways], args.rounds, together, needed=[direct.name])
             throughput(report, kind, rounds, bar="1,500" if stream else "2,000")
             made += total(rounds)
         report.add("resident memory after that", "MB", rounds, "rss_mb", lower_is_better=True)
