@@ -201,6 +201,11 @@ class ModelServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def open_connections(self) -> int:
+        """Connections that clients hold now."""
+        return len(self._tasks)
+
     def script(self, *answers: Answer) -> None:
         """Give these to the next requests, one each."""
         self._scripted.extend(answers)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fakes.model_answers import anthropic_events, chat_events, default_body, event
 from fakes.model_server import Gate, ModelServer, answer, chat, failing, gzipped, stream
+from faults.processes import until
 from gateway.serving import QUESTION, Gateway, at, gateway, only
 from gateway.streams import pieces_of
 
@@ -454,3 +455,27 @@ def test_a_client_that_leaves_cancels_the_upstream(
     if is_stream:
         assert said["gen_ai.completion.0.content"] in ("", "a", "a b")
     waiting.open()
+
+
+# ── Another configuration ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_another_configuration_counts_from_the_next_call_on_and_the_old_ones_connections_end_with_their_calls(
+    tmp_path: Path,
+) -> None:
+    with ModelServer() as before, ModelServer() as after, gateway(tmp_path, only(before)) as gate:
+        half = Gate()
+        before.script(stream(*chat_events("one two")[:2], half, *chat_events("one two")[2:]))
+        with gate.streaming() as given:
+            rest = given.iter_bytes()
+            next(rest)
+            assert gate.http.put("/api/gateway/config", json=only(after)).status_code == 200
+            assert gate.post().status_code == 200
+            assert len(after.requests) == 1
+            half.open()
+            assert b"[DONE]" in b"".join(rest)
+        until(lambda: before.open_connections == 0)
+        refused = gate.http.put("/api/gateway/config", json={"models": {"x": "nowhere"}})
+        assert refused.status_code == 400
+        assert gate.post().status_code == 200
+        assert [span.attributes["leyden.gateway.outcome"] for span in gate.spans(3)] == ["ok"] * 3

@@ -9,22 +9,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import orjson
 
-from leyden.asgi import Receive, Reply, Scope, Send, read_body, send_reply
-from leyden.errors import BadFormat, LeydenError, NotFound, StoreBusy, TooLarge
+from leyden.asgi import Receive, Reply, Scope, Send, send_reply
+from leyden.errors import LeydenError, NotFound, StoreBusy
 from leyden.gateway.call import Call, Exchange, Family, Identity, Outcome
 from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
 from leyden.gateway.conventions import operation_of
-from leyden.gateway.decoding import read_json
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
 from leyden.gateway.forward import Forward
 from leyden.gateway.hold import Hold, stopping
-from leyden.gateway.identity import Identities
+from leyden.gateway.incoming import Incoming, family_of
 from leyden.gateway.leaving import left
 from leyden.gateway.limits import Account, Lease, Limits
 from leyden.gateway.models import listing
@@ -34,10 +32,8 @@ from leyden.gateway.prefix import Prefixes
 from leyden.gateway.recording import Recorded, recorded
 from leyden.gateway.refusals import refusal
 from leyden.gateway.routing import Target
-from leyden.gateway.surfaces import is_shared, model_in_form
 from leyden.gateway.translate import estimate_tokens
 from leyden.gateway.upstreams import Upstreams
-from leyden.ingest.nesting import is_deeper
 from leyden.ingest.prices import Priced, price
 from leyden.ingest.usage import Usage
 from leyden.settings import Settings
@@ -50,8 +46,6 @@ from leyden.store.spend import Spent
 
 # Kinds of upstream that understand `return_token_ids`.
 _TOKEN_KINDS = frozenset({"vllm", "sglang"})
-# What is changed in a request has to be written again, and orjson writes 254 levels.
-MAX_DEPTH = 200
 _NS = 10**9
 _DAY_NS = 86_400 * _NS
 
@@ -75,23 +69,22 @@ class Gateway:
         self.limits = Limits(read=self._spent, price=self._guessed_price)
         self.capture = capture(store, self._read, also=_spend, quiet_s=settings.quiet_s)
         self._store, self._settings, self._prices = store, settings, prices
-        self._identities = Identities(quiet_s=settings.quiet_s)
+        self._incoming = Incoming(quiet_s=settings.quiet_s, max_body_bytes=settings.max_body_bytes)
         self._deployments = Deployments(store)
         self._modes = Modes(store)
-        self._retired: list[Upstreams] = []
         self._prefixes = Prefixes()
 
     async def close(self) -> None:
         """Let no call in any more, store what was recorded, close the connections."""
         await asyncio.to_thread(self.capture.close)
-        for upstreams in (*self._retired, self.upstreams):
-            await upstreams.close()
+        await self.upstreams.close()
 
-    def use(self, config: GatewayConfig) -> None:
+    async def use(self, config: GatewayConfig) -> None:
         """Another configuration, for calls from now on; those under way end as they began."""
-        self._retired.append(self.upstreams)
-        self.config, self.upstreams = config, Upstreams(config)
+        before, self.upstreams = self.upstreams, Upstreams(config)
+        self.config = config
         self.hold.limit, self.hold.seconds = config.gateway.hold.limit, config.gateway.hold.seconds
+        await before.retire()
 
     async def serve(
         self,
@@ -104,11 +97,10 @@ class Gateway:
         key: KeyRow | None,
     ) -> int:
         """Serve one call; its HTTP status."""
-        family = _family(address, scope)
         try:
-            call = await self._call(address, scope, receive, project=project, key=key, family=family)
+            call = await self._incoming.call(address, scope, receive, project=project, key=key)
         except LeydenError as error:
-            return await _refuse(send, error, family)
+            return await _refuse(send, error, family_of(address, dict(scope["headers"])))
         if call.door == "models" and (reply := self._models(call)) is not None:
             await send_reply(send, reply)
             return reply.status
@@ -142,8 +134,9 @@ class Gateway:
         is_in, version = await self._entered(receive)
         if not is_in:
             return _ended(call, "cancelled")
+        config, upstreams = self.config, self.upstreams  # another configuration may come meanwhile
+        upstreams.enter()
         try:
-            config, upstreams = self.config, self.upstreams  # another configuration may come meanwhile
             served = await self._served(call)
             mode = await self._mode(call)
             forward = Forward(
@@ -157,6 +150,7 @@ class Gateway:
             exchange = await forward.run(receive)
         finally:
             self.hold.leave()
+            await upstreams.leave()
         exchange.policy_version = version
         exchange.resources = {} if served is None else served.attributes()
         return exchange
@@ -205,52 +199,6 @@ class Gateway:
     ) -> Priced | None:
         own = self._prices.of(call.identity.project)
         return price(usage, provider=provider, model=model, at_s=at_s, overrides=own, service_tier=tier)
-
-    async def _call(
-        self,
-        address: Address,
-        scope: Scope,
-        receive: Receive,
-        *,
-        project: str,
-        key: KeyRow | None,
-        family: Family,
-    ) -> Call:
-        began_ns = time.time_ns()
-        body, asked = b"", dict[str, Any]()
-        if scope["method"] != "GET":
-            body = await read_body(scope, receive, limit=self._settings.max_body_bytes)
-            asked = _object(body) if address.door != "other" else _object_or_empty(body)
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
-        known = dict(headers)
-        if b"content-encoding" in known:  # the body was decoded
-            headers = [(name, value) for name, value in headers if name != b"content-encoding"]
-        bound = (
-            None
-            if key is None or key.limits.rollout_id is None
-            else (key.limits.rollout_id, key.limits.attempt_id)
-        )
-        identity = self._identities.of(
-            address, known, asked, project=project, key_id=None if key is None else key.id, key_rollout=bound
-        )
-        model = address.model or asked.get("model")
-        if model is None and address.door == "other":
-            model = model_in_form(body)
-        return Call(
-            door=address.door,
-            family=family,
-            identity=identity,
-            method=scope["method"],
-            path=address.path,
-            query=scope.get("query_string", b""),
-            headers=headers,
-            body=body,
-            asked=asked,
-            model=model if isinstance(model, str) else "",
-            is_stream=asked.get("stream") is True,
-            began_ns=began_ns,
-            key_id=None if key is None else key.id,
-        )
 
     def _models(self, call: Call) -> Reply | None:
         only = call.path.removeprefix("/models").strip("/") or None
@@ -314,32 +262,6 @@ class Gateway:
             max_bytes=record.max_bytes,
             shared=shared,
         )
-
-
-def _family(address: Address, scope: Scope) -> Family:
-    """Whose client it is: the door says so, but for what both APIs have."""
-    if is_shared(address.path) and any(name == b"anthropic-version" for name, _ in scope["headers"]):
-        return "anthropic"
-    return address.family
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    if is_deeper(body, MAX_DEPTH):
-        raise TooLarge(f"The body nests deeper than {MAX_DEPTH} levels", hint="flatten it")
-    asked = read_json(body)
-    if asked is None:
-        raise BadFormat("The body is not JSON", hint="send what the API of the model takes")
-    if not isinstance(asked, dict):
-        raise BadFormat("The body is JSON, but no object", hint="send what the API of the model takes")
-    return asked  # pyright: ignore[reportUnknownVariableType]
-
-
-def _object_or_empty(body: bytes) -> dict[str, Any]:
-    """A body that may as well be a form, or nothing: what is no JSON object says nothing, and passes as it is."""
-    try:
-        return _object(body) if body.lstrip()[:1] == b"{" else {}
-    except BadFormat:
-        return {}
 
 
 async def _refuse(send: Send, error: LeydenError, family: Family) -> int:

@@ -85,6 +85,24 @@ class Upstreams:
         self.config, self.router, self.health = config, Router(config), Health(config.gateway.health)
         self.now, self.rng, self.sleep = clock, rng or random.Random(), sleep
         self._pool = Pool(config.upstreams)
+        self._calls = 0
+        self._is_retired = False
+
+    def enter(self) -> None:
+        """A call goes through these from now on, until it leaves."""
+        self._calls += 1
+
+    async def leave(self) -> None:
+        """A call is over; the last one of a retired configuration closes its connections."""
+        self._calls -= 1
+        if self._is_retired and not self._calls:
+            await self.close()
+
+    async def retire(self) -> None:
+        """No further call comes: close as soon as those under way are over."""
+        self._is_retired = True
+        if not self._calls:
+            await self.close()
 
     def plan(self, model: str, door: Door, *, family: Family, rollout_id: str | None = None) -> list[Target]:
         """Where a call may go now, best place first. Raises NotFound for a model that no alias covers."""

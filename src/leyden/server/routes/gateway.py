@@ -61,7 +61,7 @@ async def configure(request: Request, asked: Annotated[Config, body_of(Config)])
     from leyden.gateway.config import GatewayConfig
 
     gateway = _gateway(request)
-    gateway.use(GatewayConfig.from_dict(asked.model_dump(), name="the body"))
+    await gateway.use(GatewayConfig.from_dict(asked.model_dump(), name="the body"))
     return Json(gateway.config.model_dump(mode="json"))
 
 
