@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from leyden.errors import BadInput, LeydenError
+from leyden.server.protocol import Protocol
 from leyden.settings import Settings
 
 # How long running requests may take to finish when the server stops.
@@ -76,7 +77,7 @@ def config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop" if fast else "asyncio",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         access_log=False,
