@@ -1,6 +1,7 @@
 """What OpenAI's Responses answer with: the response itself, its output items and its usage."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from leyden.gateway.translate.outcome import messages_usage
 from leyden.ingest.shapes import object_or_empty
@@ -15,6 +16,7 @@ _ECHOED = (
     "top_p",
     "user",
 )
+_PREFIX = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -98,3 +100,36 @@ def call_item(
         "name": name,
         "arguments": arguments,
     }
+
+
+ItemKind = Literal["message", "reasoning", "function_call"]
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """An output item while it is put together. said: its text or arguments so far."""
+
+    kind: ItemKind
+    index: int
+    id: str
+    call_id: str = ""
+    name: str = ""
+    said: str = ""
+
+    def body(self, *, is_done: bool) -> dict[str, Any]:
+        """As it stands in a response: whole, or just begun."""
+        status, said = ("completed", self.said) if is_done else ("in_progress", None)
+        match self.kind:
+            case "message":
+                return message_item(self.id, said, status=status)
+            case "reasoning":
+                return reasoning_item(self.id, said, status=status)
+            case "function_call":
+                return call_item(self.id, self.call_id, self.name, said or "", status=status)
+
+
+def new_item(items: list[Item], kind: ItemKind, *, answer: str) -> Item:
+    """One more item of an output. answer: the stem of the response's id."""
+    item = Item(kind, len(items), f"{_PREFIX[kind]}_{answer}_{len(items)}")
+    items.append(item)
+    return item

@@ -5,51 +5,26 @@ as they come, and all items are done at the end.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from leyden.gateway.translate.events import INCOMPLETE, Objects, named_event
 from leyden.gateway.translate.failure import said as message_of
 from leyden.gateway.translate.outcome import call_id
 from leyden.gateway.translate.response import (
-    call_item,
+    Item,
     ended,
-    message_item,
-    reasoning_item,
+    new_item,
     response,
     stem,
     text_part,
 )
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 
-_PREFIX = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 _DELTA = {
     "message": "response.output_text",
     "reasoning": "response.reasoning_text",
     "function_call": "response.function_call_arguments",
 }
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    """An output item. said: its text or arguments so far."""
-
-    kind: Literal["message", "reasoning", "function_call"]
-    index: int
-    id: str
-    call_id: str = ""
-    name: str = ""
-    said: str = ""
-
-    def body(self, *, is_done: bool) -> dict[str, Any]:
-        status, said = ("completed", self.said) if is_done else ("in_progress", None)
-        match self.kind:
-            case "message":
-                return message_item(self.id, said, status=status)
-            case "reasoning":
-                return reasoning_item(self.id, said, status=status)
-            case "function_call":
-                return call_item(self.id, self.call_id, self.name, said or "", status=status)
 
 
 class ResponsesStream:
@@ -62,8 +37,8 @@ class ResponsesStream:
         self._response: dict[str, Any] | None = None
         self._stem = ""
         self._number = -1
-        self._items: list[_Item] = []
-        self._calls: dict[int, _Item] = {}  # by the upstream's index
+        self._items: list[Item] = []
+        self._calls: dict[int, Item] = {}  # by the upstream's index
         self._finish_reason: Any = None
         self._usage: Any = None
         self._has_ended = False
@@ -123,15 +98,9 @@ class ResponsesStream:
             return
         item = self._items[-1] if self._items else None
         if item is None or item.kind != kind:
-            item = self._new(kind)
+            item = new_item(self._items, kind, answer=self._stem)
             yield from self._added(item)
         yield self._delta(item, said)
-
-    def _new(self, kind: Literal["message", "reasoning", "function_call"]) -> _Item:
-        index = len(self._items)
-        item = _Item(kind, index, f"{_PREFIX[kind]}_{self._stem}_{index}")
-        self._items.append(item)
-        return item
 
     def _call(self, call: dict[str, Any]) -> Iterator[bytes]:
         function = object_or_empty(call.get("function"))
@@ -146,30 +115,30 @@ class ResponsesStream:
             if not isinstance(name, str) or not name:
                 return
             n = sum(known.kind == "function_call" for known in self._items)
-            item = self._calls[at] = self._new("function_call")
+            item = self._calls[at] = new_item(self._items, "function_call", answer=self._stem)
             item.name, item.call_id = name, call_id(given_id, self._stem, n)
             yield from self._added(item)
         arguments = function.get("arguments")
         if isinstance(arguments, str) and arguments:
             yield self._delta(item, arguments)
 
-    def _added(self, item: _Item) -> Iterator[bytes]:
+    def _added(self, item: Item) -> Iterator[bytes]:
         yield self._event(
             "response.output_item.added", output_index=item.index, item=item.body(is_done=False)
         )
         if item.kind != "function_call":
             yield self._event("response.content_part.added", **self._at(item), part=_part(item, ""))
 
-    def _at(self, item: _Item) -> dict[str, Any]:
+    def _at(self, item: Item) -> dict[str, Any]:
         place: dict[str, Any] = {"item_id": item.id, "output_index": item.index}
         return place if item.kind == "function_call" else {**place, "content_index": 0}
 
-    def _delta(self, item: _Item, said: str) -> bytes:
+    def _delta(self, item: Item, said: str) -> bytes:
         item.said += said
         logprobs: dict[str, Any] = {"logprobs": []} if item.kind == "message" else {}
         return self._event(f"{_DELTA[item.kind]}.delta", **self._at(item), delta=said, **logprobs)
 
-    def _done(self, item: _Item) -> Iterator[bytes]:
+    def _done(self, item: Item) -> Iterator[bytes]:
         if item.kind == "function_call":
             item.said = item.said or "{}"
             done: dict[str, Any] = {"arguments": item.said}
@@ -198,5 +167,5 @@ class ResponsesStream:
         )
 
 
-def _part(item: _Item, said: str) -> dict[str, Any]:
+def _part(item: Item, said: str) -> dict[str, Any]:
     return text_part(said) if item.kind == "message" else {"type": "reasoning_text", "text": said}

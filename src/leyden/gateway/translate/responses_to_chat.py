@@ -80,7 +80,7 @@ def chat_request(body: dict[str, Any]) -> dict[str, Any]:
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") != "function":
-        raise refusal(f"{where}.type", f"the tool {tool.get('type')!r} cannot be carried to chat completions")
+        raise refusal(f"{where}.type", f"the tool {tool.get('type')!r} exists at OpenAI only")
     function = {key: tool.get(key) for key in ("name", "description", "parameters", "strict")}
     return {
         "type": "function",
