@@ -319,6 +319,21 @@ def test_anthropics_client_talks_to_a_model_that_knows_openais_protocol_alone(
         assert said["gen_ai.completion.0.content"] == "Hello from the scripted model"
 
 
+def test_a_chat_client_of_anthropic_gets_token_counts_only_when_it_asks(
+    tmp_path: Path, model: ModelServer
+) -> None:
+    config = {"upstreams": {"anthropic": at(model, kind="anthropic")}, "models": {"*": "anthropic"}}
+    with gateway(tmp_path, config) as gate, openai_client(gate) as client:
+        chunks = list(client.chat.completions.create(**QUESTION, stream=True))
+        assert all(chunk.choices and chunk.usage is None for chunk in chunks)
+        asked = {"stream_options": {"include_usage": True}}
+        *_, last = client.chat.completions.create(**QUESTION, **asked, stream=True)
+        assert last.usage is not None
+        for span in gate.spans(2):
+            assert span.attributes["gen_ai.usage.output_tokens"] == 5
+            assert "leyden.gateway.changed" not in span.attributes
+
+
 def openai_client(gate: Gateway) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{gate.url}{gate.base}/v1", api_key="sk-test", max_retries=0)
 

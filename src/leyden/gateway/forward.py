@@ -122,7 +122,11 @@ class Forward:
             translate = translator(call.door, door, now=call.began_ns // 10**9)
             if translate is None:
                 raise BadInput(f"{target.upstream} does not serve {call.path}, and it cannot be translated")
-        asked = request(call, self.settle(target), model=target.model)
+        settled = self.settle(target)
+        if translate is not None:
+            # The translation asks where an upstream has to be asked, and tells the client of counts only if it asked itself.
+            settled = settled._replace(ask_usage=False)
+        asked = request(call, settled, model=target.model)
         path, body = call.path, asked.body
         if translate is not None:
             path, translated = translate.request(asked.asked)
