@@ -7,7 +7,8 @@ as they come, and all items are done at the end.
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from leyden.gateway.translate.events import INCOMPLETE, Objects, named_event
+from leyden.gateway.translate.chunks import CallPiece, call_pieces, first_choice
+from leyden.gateway.translate.events import INCOMPLETE, ToldStream, named_event
 from leyden.gateway.translate.failure import said as message_of
 from leyden.gateway.translate.outcome import call_id
 from leyden.gateway.translate.response import (
@@ -18,7 +19,7 @@ from leyden.gateway.translate.response import (
     stem,
     text_part,
 )
-from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
+from leyden.ingest.shapes import object_or_empty
 
 _DELTA = {
     "message": "response.output_text",
@@ -27,11 +28,11 @@ _DELTA = {
 }
 
 
-class ResponsesStream:
+class ResponsesStream(ToldStream):
     """One stream. asked: the client's request; created: unix seconds."""
 
     def __init__(self, asked: dict[str, Any], *, created: int) -> None:
-        self._objects = Objects()
+        super().__init__()
         self._asked = asked
         self._created = created
         self._response: dict[str, Any] | None = None
@@ -41,31 +42,6 @@ class ResponsesStream:
         self._calls: dict[int, Item] = {}  # by the upstream's index
         self._finish_reason: Any = None
         self._usage: Any = None
-        self._has_ended = False
-
-    def feed(self, piece: bytes) -> bytes:
-        """Events for what these bytes complete."""
-        return b"".join(self._told(self._objects.feed(piece)))
-
-    def end(self, *, error: str | None = None) -> bytes:
-        """What is missing: the rest of a complete response, or a failed one."""
-        told = list(self._told(self._objects.end()))
-        if not self._has_ended:
-            told += (
-                self._complete() if self._finish_reason and error is None else self._fail(error or INCOMPLETE)
-            )
-        return b"".join(told)
-
-    def _told(self, chunks: Iterator[dict[str, Any] | None]) -> Iterator[bytes]:
-        for chunk in chunks:
-            if self._has_ended:
-                return
-            if chunk is None:
-                yield from self._complete() if self._finish_reason else self._fail(INCOMPLETE)
-            elif chunk.get("error"):
-                yield from self._fail(message_of(chunk) or INCOMPLETE)
-            else:
-                yield from self._chunk(chunk)
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         self._number += 1
@@ -79,19 +55,21 @@ class ResponsesStream:
         yield self._event("response.created", response=begun)
         yield self._event("response.in_progress", response=begun)
 
-    def _chunk(self, chunk: dict[str, Any]) -> Iterator[bytes]:
+    def _tell(self, chunk: dict[str, Any]) -> Iterator[bytes]:
+        if chunk.get("error"):
+            yield from self._fail(chunk)
+            return
         if self._response is None:
             yield from self._begin(chunk)
         self._usage = chunk.get("usage") or self._usage
-        choice = object_or_empty(next(iter(list_or_empty(chunk.get("choices"))), None))
-        if choice.get("index", 0) != 0:
-            return
+        choice = first_choice(chunk)
         delta = object_or_empty(choice.get("delta"))
         yield from self._say("reasoning", delta.get("reasoning_content") or delta.get("reasoning"))
         yield from self._say("message", delta.get("content") or delta.get("refusal"))
-        for call in filter(is_object, list_or_empty(delta.get("tool_calls"))):
-            yield from self._call(call)
+        for piece in call_pieces(delta):
+            yield from self._call(piece)
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
+        self._is_complete = bool(self._finish_reason)
 
     def _say(self, kind: Literal["message", "reasoning"], said: Any) -> Iterator[bytes]:
         if not isinstance(said, str) or not said:
@@ -102,25 +80,17 @@ class ResponsesStream:
             yield from self._added(item)
         yield self._delta(item, said)
 
-    def _call(self, call: dict[str, Any]) -> Iterator[bytes]:
-        function = object_or_empty(call.get("function"))
-        at = call.get("index", 0)
-        at = at if isinstance(at, int) else 0
-        item = self._calls.get(at)
-        name, given_id = function.get("name"), call.get("id")
-        is_new = item is None or bool(
-            name and isinstance(given_id, str) and given_id and given_id != item.call_id
-        )
-        if item is None or is_new:
-            if not isinstance(name, str) or not name:
+    def _call(self, piece: CallPiece) -> Iterator[bytes]:
+        item = self._calls.get(piece.at)
+        if item is None or piece.begins_other(item.call_id):
+            if not piece.name:
                 return
             n = sum(known.kind == "function_call" for known in self._items)
-            item = self._calls[at] = new_item(self._items, "function_call", answer=self._stem)
-            item.name, item.call_id = name, call_id(given_id, self._stem, n)
+            item = self._calls[piece.at] = new_item(self._items, "function_call", answer=self._stem)
+            item.name, item.call_id = piece.name, call_id(piece.id, self._stem, n)
             yield from self._added(item)
-        arguments = function.get("arguments")
-        if isinstance(arguments, str) and arguments:
-            yield self._delta(item, arguments)
+        if piece.arguments:
+            yield self._delta(item, piece.arguments)
 
     def _added(self, item: Item) -> Iterator[bytes]:
         yield self._event(
@@ -149,7 +119,7 @@ class ResponsesStream:
             yield self._event("response.content_part.done", **self._at(item), part=_part(item, item.said))
         yield self._event("response.output_item.done", output_index=item.index, item=item.body(is_done=True))
 
-    def _complete(self) -> Iterator[bytes]:
+    def _finish(self) -> Iterator[bytes]:
         self._has_ended = True
         for item in self._items:
             yield from self._done(item)
@@ -157,13 +127,13 @@ class ResponsesStream:
         made = ended(self._response or {}, output=output, finish=self._finish_reason, usage=self._usage)
         yield self._event(f"response.{made['status']}", response=made)
 
-    def _fail(self, why: str) -> Iterator[bytes]:
+    def _fail(self, error: Any) -> Iterator[bytes]:
         if self._response is None:
             yield from self._begin({})
         self._has_ended = True
-        error = {"code": "server_error", "message": why}
+        told = {"code": "server_error", "message": message_of(error) or INCOMPLETE}
         yield self._event(
-            "response.failed", response={**(self._response or {}), "status": "failed", "error": error}
+            "response.failed", response={**(self._response or {}), "status": "failed", "error": told}
         )
 
 
