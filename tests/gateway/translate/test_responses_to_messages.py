@@ -25,6 +25,7 @@ TOOL = {
     "strict": False,
 }
 ASKED: dict[str, Any] = {"model": "claude-x", "input": "Hi", "tools": [TOOL]}
+KEEPS_THINKING: dict[str, Any] = {"include": ["reasoning.encrypted_content"], "store": False}
 THOUGHT = [
     begin(0, type="thinking", thinking="", signature=""),
     delta(0, type="thinking_delta", thinking="Hm"),
@@ -253,7 +254,7 @@ def test_parameters_get_their_other_names() -> None:
     ) == {
         "model": "m",
         "max_tokens": 5,
-        "system": [{"type": "text", "text": "Be brief.\n\nBe kind."}],
+        "system": [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}],
         "messages": [
             {
                 "role": "user",
@@ -283,6 +284,7 @@ def test_parameters_get_their_other_names() -> None:
 
 CALL = {"type": "function_call", "call_id": "a", "name": "read", "arguments": "{}"}
 OUTPUT = {"type": "function_call_output", "call_id": "a"}
+SPOKEN = {"role": "assistant", "content": "And then:"}
 TEXT_FILE = {"type": "input_file", "file_data": "data:text/plain;base64,QUJD"}
 
 
@@ -386,7 +388,11 @@ def spoken(index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
         case "text":
             begun, deltas = {"text": ""}, [{"type": "text_delta", "text": block["text"]}]
         case "thinking":
-            begun, deltas = {"thinking": ""}, [{"type": "thinking_delta", "thinking": block["thinking"]}]
+            begun = {"thinking": "", "signature": ""}
+            deltas = [{"type": "thinking_delta", "thinking": piece} for piece in block["thinking"]]
+            deltas.append({"type": "signature_delta", "signature": block["signature"]})
+        case "redacted_thinking":
+            begun, deltas = block, []
         case _:
             begun = {**block, "input": {}}
             arguments = json.dumps(block["input"], ensure_ascii=False, separators=(",", ":"))
@@ -401,7 +407,12 @@ def spoken(index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
 BLOCKS = st.lists(
     st.one_of(
         st.builds(lambda text: {"type": "text", "text": text}, st.text(max_size=4)),
-        st.builds(lambda text: {"type": "thinking", "thinking": text}, st.text(max_size=4)),
+        st.builds(
+            lambda text, mark: {"type": "thinking", "thinking": text, "signature": mark},
+            st.text(max_size=4),
+            st.text(max_size=2),
+        ),
+        st.just({"type": "redacted_thinking", "data": "abc"}),
         st.builds(
             lambda id, given: {"type": "tool_use", "id": id, "name": "f", "input": given},
             st.sampled_from(["a", "b", "c"]),
@@ -414,9 +425,9 @@ BLOCKS = st.lists(
 )
 
 
-@given(BLOCKS, st.sampled_from(["end_turn", "max_tokens", "tool_use"]))
+@given(BLOCKS, st.sampled_from(["end_turn", "max_tokens", "tool_use"]), st.booleans())
 def test_a_stream_ends_with_what_the_whole_answer_would_have_been(
-    blocks: list[dict[str, Any]], reason: str
+    blocks: list[dict[str, Any]], reason: str, keeps_thinking: bool
 ) -> None:
     events = [START, *(event for n, block in enumerate(blocks) for event in spoken(n, block))]
     made = messages_bytes([*events, finish(reason), STOP])
@@ -424,5 +435,94 @@ def test_a_stream_ends_with_what_the_whole_answer_would_have_been(
     assembler.feed(made)
     bridge = translator("responses", "messages", now=1_700_000_000)
     assert bridge is not None
-    bridge.request({"model": "m", "input": "Hi", "stream": True})
+    asked = {"model": "m", "input": "Hi", "stream": True}
+    bridge.request(asked | (KEEPS_THINKING if keeps_thinking else {}))
     assert told(whole(bridge.stream(), made))[-1]["response"] == bridge.answer(200, assembler.body())
+
+
+def test_text_stays_where_it_stood_among_calls() -> None:
+    [turn] = sent(input=[CALL, SPOKEN, CALL | {"call_id": "b"}])["messages"]
+    assert [block["type"] for block in turn["content"]] == ["tool_use", "text", "tool_use"]
+
+
+def test_results_come_before_what_the_user_said_while_the_tool_ran() -> None:
+    user = {"role": "user", "content": "Hurry."}
+    turn = sent(input=[CALL, user, OUTPUT | {"output": "found"}])["messages"][1]
+    assert [block["type"] for block in turn["content"]] == ["tool_result", "text"]
+
+
+# ── Thinking, there and back ─────────────────────────────────────────────────────────────────────────────────────
+
+REDACTED = {"type": "redacted_thinking", "data": "xyz"}
+HIDDEN = {"type": "thinking", "thinking": "", "signature": "hidden"}
+
+
+def answered(content: list[dict[str, Any]], *, is_stream: bool, **asked: Any) -> list[dict[str, Any]]:
+    """The output items of an answer with these blocks."""
+    bridge = translator("responses", "messages")
+    assert bridge is not None
+    bridge.request({"model": "m", "input": "Hi", "stream": is_stream, **asked})
+    if not is_stream:
+        return bridge.answer(200, WHOLE | {"content": content})["output"]
+    events = [START, *(event for n, block in enumerate(content) for event in spoken(n, block))]
+    last = told(whole(bridge.stream(), messages_bytes([*events, finish("tool_use"), STOP])))[-1]
+    return last["response"]["output"]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_thinking_comes_back_to_anthropic_with_its_signature_and_in_its_place(is_stream: bool) -> None:
+    content = [REDACTED, *WHOLE["content"][:2], HIDDEN, *WHOLE["content"][2:]]
+    items = answered(content, is_stream=is_stream, **KEEPS_THINKING)
+    assert [item["type"] for item in items] == [
+        "reasoning",
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call",
+    ]
+    assert [part["text"] for part in items[0]["content"]] == ["Hmm."]
+    assert items[2]["content"] == []
+    turns = sent(input=[{"role": "user", "content": "Hi"}, *items])["messages"]
+    assert turns[1] == {"role": "assistant", "content": content}
+    without_text = [{key: value for key, value in item.items() if key != "content"} for item in items[:1]]
+    assert sent(input=[*without_text, *items[1:]])["messages"][0]["content"] == content
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_client_that_does_not_ask_for_it_gets_no_sealed_thinking(is_stream: bool) -> None:
+    items = answered([REDACTED, HIDDEN, *WHOLE["content"][:2]], is_stream=is_stream)
+    assert [item["type"] for item in items] == ["reasoning", "message"]
+    assert "encrypted_content" not in items[0]
+
+
+@pytest.mark.parametrize("foreign", [None, 7, "gAAAAABo", "leyden.thinking.%%%", "leyden.thinking.W10="])
+def test_reasoning_of_others_is_left_behind(foreign: Any) -> None:
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": foreign}
+    assert [turn["role"] for turn in sent(input=[item, {"role": "user", "content": "Hi"}])["messages"]] == [
+        "user"
+    ]
+
+
+def test_a_turn_that_was_cut_while_thinking_is_sent_without_it() -> None:
+    *kept, cut = answered([WHOLE["content"][1], HIDDEN], is_stream=False, **KEEPS_THINKING)
+    turns = sent(input=[*kept, cut, {"role": "user", "content": "Go on."}])["messages"]
+    assert turns[0]["content"] == [WHOLE["content"][1]]
+    assert [turn["role"] for turn in sent(input=[cut, {"role": "user", "content": "x"}])["messages"]] == [
+        "user"
+    ]
+
+
+def test_the_openai_client_hands_thinking_back_by_itself(
+    gate: Gateway, client: openai.OpenAI, claude: ModelServer
+) -> None:
+    claude.script(stream(*chunks_of(STREAM)), answer(WHOLE))
+    with client.responses.stream(**ASKED, **KEEPS_THINKING) as streamed:
+        first = streamed.get_final_response()
+    outputs = [
+        {"type": "function_call_output", "call_id": item.call_id, "output": "found"}
+        for item in first.output
+        if item.type == "function_call"
+    ]
+    asked = [{"role": "user", "content": "Hi"}, *first.model_dump()["output"], *outputs]
+    client.responses.create(**ASKED | {"input": asked}, **KEEPS_THINKING)
+    assert claude.requests[-1].json["messages"][1]["content"] == WHOLE["content"]

@@ -1,7 +1,6 @@
-"""What OpenAI's Responses answer with: the response itself, its output items and its usage."""
+"""What OpenAI's Responses answer with: the response itself and its usage."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from leyden.gateway.translate.outcome import messages_usage
 from leyden.ingest.shapes import object_or_empty
@@ -16,7 +15,6 @@ _ECHOED = (
     "top_p",
     "user",
 )
-_PREFIX = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -69,67 +67,3 @@ def response_usage(usage: Any) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": reasoning},
         "total_tokens": sent + output,
     }
-
-
-def text_part(said: str) -> dict[str, Any]:
-    """A part of a message item."""
-    return {"type": "output_text", "text": said, "annotations": [], "logprobs": []}
-
-
-def message_item(item_id: str, said: str | None, *, status: str = "completed") -> dict[str, Any]:
-    """A message; None: one that has no part yet."""
-    content = [] if said is None else [text_part(said)]
-    return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": content}
-
-
-def reasoning_item(item_id: str, thought: str | None, *, status: str = "completed") -> dict[str, Any]:
-    """Reasoning in the open, as models have it whose provider does not hide it."""
-    content = [] if thought is None else [{"type": "reasoning_text", "text": thought}]
-    return {"id": item_id, "type": "reasoning", "status": status, "summary": [], "content": content}
-
-
-def call_item(
-    item_id: str, call_id: str, name: str, arguments: str, *, status: str = "completed"
-) -> dict[str, Any]:
-    """A function call."""
-    return {
-        "id": item_id,
-        "type": "function_call",
-        "status": status,
-        "call_id": call_id,
-        "name": name,
-        "arguments": arguments,
-    }
-
-
-ItemKind = Literal["message", "reasoning", "function_call"]
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """An output item while it is put together. said: its text or arguments so far."""
-
-    kind: ItemKind
-    index: int
-    id: str
-    call_id: str = ""
-    name: str = ""
-    said: str = ""
-
-    def body(self, *, is_done: bool) -> dict[str, Any]:
-        """As it stands in a response: whole, or just begun."""
-        status, said = ("completed", self.said) if is_done else ("in_progress", None)
-        match self.kind:
-            case "message":
-                return message_item(self.id, said, status=status)
-            case "reasoning":
-                return reasoning_item(self.id, said, status=status)
-            case "function_call":
-                return call_item(self.id, self.call_id, self.name, said or "", status=status)
-
-
-def new_item(items: list[Item], kind: ItemKind, *, answer: str) -> Item:
-    """One more item of an output. answer: the stem of the response's id."""
-    item = Item(kind, len(items), f"{_PREFIX[kind]}_{answer}_{len(items)}")
-    items.append(item)
-    return item

@@ -4,22 +4,17 @@ Each output item is told apart by its index, so items may be open side by side: 
 as they come, and all items are done at the end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
 from leyden.gateway.translate.chunks import CallPiece, call_pieces, first_choice
 from leyden.gateway.translate.events import INCOMPLETE, ToldStream, named_event
 from leyden.gateway.translate.failure import said as message_of
+from leyden.gateway.translate.items import Item, ItemKind, new_item, of_kind, text_part
 from leyden.gateway.translate.outcome import call_id
-from leyden.gateway.translate.response import (
-    Item,
-    ended,
-    new_item,
-    response,
-    stem,
-    text_part,
-)
-from leyden.ingest.shapes import object_or_empty
+from leyden.gateway.translate.response import ended, response, stem
+from leyden.gateway.translate.sealing import THOUGHTS_FIELD
+from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 
 _DELTA = {
     "message": "response.output_text",
@@ -65,6 +60,7 @@ class ResponsesStream(ToldStream):
         choice = first_choice(chunk)
         delta = object_or_empty(choice.get("delta"))
         yield from self._say("reasoning", delta.get("reasoning_content") or delta.get("reasoning"))
+        yield from self._seal(list_or_empty(delta.get(THOUGHTS_FIELD)))
         yield from self._say("message", delta.get("content") or delta.get("refusal"))
         for piece in call_pieces(delta):
             yield from self._call(piece)
@@ -74,11 +70,23 @@ class ResponsesStream(ToldStream):
     def _say(self, kind: Literal["message", "reasoning"], said: Any) -> Iterator[bytes]:
         if not isinstance(said, str) or not said:
             return
-        item = self._items[-1] if self._items else None
-        if item is None or item.kind != kind:
-            item = new_item(self._items, kind, answer=self._stem)
-            yield from self._added(item)
+        item = yield from self._item(kind)
+        if not item.said:
+            yield self._event("response.content_part.added", **self._at(item), part=_part(item, ""))
         yield self._delta(item, said)
+
+    def _seal(self, blocks: list[Any]) -> Iterator[bytes]:
+        """Keep thinking for a client that sends it back. It may have no text, where a provider hides it."""
+        for block in filter(is_object, blocks):
+            item = yield from self._item("reasoning")
+            item.sealed.append(block)
+
+    def _item(self, kind: ItemKind) -> Generator[bytes, None, Item]:
+        n = len(self._items)
+        item = of_kind(self._items, kind, answer=self._stem)
+        if len(self._items) > n:
+            yield self._added(item)
+        return item
 
     def _call(self, piece: CallPiece) -> Iterator[bytes]:
         item = self._calls.get(piece.at)
@@ -88,16 +96,14 @@ class ResponsesStream(ToldStream):
             n = sum(known.kind == "function_call" for known in self._items)
             item = self._calls[piece.at] = new_item(self._items, "function_call", answer=self._stem)
             item.name, item.call_id = piece.name, call_id(piece.id, self._stem, n)
-            yield from self._added(item)
+            yield self._added(item)
         if piece.arguments:
             yield self._delta(item, piece.arguments)
 
-    def _added(self, item: Item) -> Iterator[bytes]:
-        yield self._event(
+    def _added(self, item: Item) -> bytes:
+        return self._event(
             "response.output_item.added", output_index=item.index, item=item.body(is_done=False)
         )
-        if item.kind != "function_call":
-            yield self._event("response.content_part.added", **self._at(item), part=_part(item, ""))
 
     def _at(self, item: Item) -> dict[str, Any]:
         place: dict[str, Any] = {"item_id": item.id, "output_index": item.index}
@@ -111,11 +117,10 @@ class ResponsesStream(ToldStream):
     def _done(self, item: Item) -> Iterator[bytes]:
         if item.kind == "function_call":
             item.said = item.said or "{}"
-            done: dict[str, Any] = {"arguments": item.said}
-        else:
-            done = {"text": item.said} | ({"logprobs": []} if item.kind == "message" else {})
-        yield self._event(f"{_DELTA[item.kind]}.done", **self._at(item), **done)
-        if item.kind != "function_call":
+            yield self._event(f"{_DELTA[item.kind]}.done", **self._at(item), arguments=item.said)
+        elif item.said:
+            logprobs: dict[str, Any] = {"logprobs": []} if item.kind == "message" else {}
+            yield self._event(f"{_DELTA[item.kind]}.done", **self._at(item), text=item.said, **logprobs)
             yield self._event("response.content_part.done", **self._at(item), part=_part(item, item.said))
         yield self._event("response.output_item.done", output_index=item.index, item=item.body(is_done=True))
 

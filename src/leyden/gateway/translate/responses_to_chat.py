@@ -10,8 +10,9 @@ from typing import Any
 from leyden.gateway.translate.contract import StreamTranslator
 from leyden.gateway.translate.failure import chat_error
 from leyden.gateway.translate.fields import given, objects, parts, refusal, text
+from leyden.gateway.translate.items import Item, new_item
 from leyden.gateway.translate.outcome import call_id
-from leyden.gateway.translate.response import call_item, ended, message_item, reasoning_item, response, stem
+from leyden.gateway.translate.response import ended, response, stem
 from leyden.gateway.translate.responses_stream import ResponsesStream
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 
@@ -62,7 +63,7 @@ def chat_request(body: dict[str, Any]) -> dict[str, Any]:
     return given(
         {
             "model": text(body.get("model"), "model"),
-            "messages": _conversation(body.get("instructions"), body.get("input")),
+            "messages": conversation(body.get("instructions"), body.get("input")),
             "max_completion_tokens": body.get("max_output_tokens"),
             "temperature": body.get("temperature"),
             "top_p": body.get("top_p"),
@@ -109,7 +110,7 @@ def _response_format(wanted: Any) -> dict[str, Any] | None:
             raise refusal("text.format", f"{kind!r} cannot be carried to chat completions")
 
 
-def _conversation(instructions: Any, items: Any) -> list[dict[str, Any]]:
+def conversation(instructions: Any, items: Any) -> list[dict[str, Any]]:
     """All messages. Items of the assistant that follow one another (reasoning, text, calls) are one chat message; what is said to the
     system before anybody else speaks is one message in front."""
     turns: list[dict[str, Any]] = []
@@ -119,7 +120,7 @@ def _conversation(instructions: Any, items: Any) -> list[dict[str, Any]]:
         return [*turns, {"role": "user", "content": items}]
     for where, item in objects(items, "input"):
         _take(turns, item, where)
-    return [turn for turn in turns if turn != {"role": "assistant", "content": None}]
+    return turns
 
 
 def _take(turns: list[dict[str, Any]], item: dict[str, Any], where: str) -> None:
@@ -207,16 +208,16 @@ def _joined(made: list[dict[str, Any]], between: str) -> str:
 
 
 def _output(message: dict[str, Any], answer: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
+    items: list[Item] = []
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
-        items.append(reasoning_item(f"rs_{answer}_0", thought))
+        new_item(items, "reasoning", answer=answer).said = thought
     spoken = message.get("content") or message.get("refusal")
     if isinstance(spoken, str) and spoken:
-        items.append(message_item(f"msg_{answer}_{len(items)}", spoken))
+        new_item(items, "message", answer=answer).said = spoken
     for n, call in enumerate(filter(is_object, list_or_empty(message.get("tool_calls")))):
         function = object_or_empty(call.get("function"))
-        name, arguments = str(function.get("name") or ""), str(function.get("arguments") or "")
-        item_id, called = f"fc_{answer}_{len(items)}", call_id(call.get("id"), answer, n)
-        items.append(call_item(item_id, called, name, arguments or "{}"))
-    return items
+        item = new_item(items, "function_call", answer=answer)
+        item.call_id, item.name = call_id(call.get("id"), answer, n), str(function.get("name") or "")
+        item.said = str(function.get("arguments") or "") or "{}"
+    return [item.body(is_done=True) for item in items]
