@@ -160,12 +160,12 @@ def _take_message(turns: list[dict[str, Any]], item: dict[str, Any], where: str)
             turns.append({"role": "user", "content": _plain(made)})
         case "assistant":
             turn = _assistant(turns)
-            turn["content"] = (turn["content"] or "") + _joined(made, "")
+            turn["content"] = (turn["content"] or "") + "".join(_texts(made, where))
         case "system" | "developer":
             if len(turns) == 1 and turns[0]["role"] == "system":
-                turns[0]["content"] += "\n\n" + _joined(made, "\n\n")
+                turns[0]["content"] += "\n\n" + "\n\n".join(_texts(made, where))
             else:
-                turns.append({"role": "system", "content": _joined(made, "\n\n")})
+                turns.append({"role": "system", "content": "\n\n".join(_texts(made, where))})
         case role:
             raise refusal(f"{where}.role", f"{role!r} is no role of a message")
 
@@ -198,13 +198,16 @@ def _part(part: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _plain(made: list[dict[str, Any]]) -> Any:
-    if all(part["type"] == "text" for part in made) and len(made) <= 1:
-        return _joined(made, "")
-    return made
+    is_text = all(part["type"] == "text" for part in made) and len(made) <= 1
+    return "".join(part["text"] for part in made) if is_text else made
 
 
-def _joined(made: list[dict[str, Any]], between: str) -> str:
-    return between.join(part["text"] for part in made if part["type"] == "text")
+def _texts(made: list[dict[str, Any]], where: str) -> list[str]:
+    """What is said where chat completions take nothing but text."""
+    for n, part in enumerate(made):
+        if part["type"] != "text":
+            raise refusal(f"{where}.content[{n}]", "only text can be carried here")
+    return [part["text"] for part in made]
 
 
 def _output(message: dict[str, Any], answer: str) -> list[dict[str, Any]]:
