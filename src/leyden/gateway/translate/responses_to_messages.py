@@ -1,4 +1,4 @@
-"""A client of OpenAI's Responses on an Anthropic upstream, such as Codex on Claude.
+"""A client of OpenAI's Responses on an Anthropic upstream.
 
 Owns: what the way through chat completions, which lie between the two, would lose: the names of refused fields, the order of items, and
 thinking that comes back. Promises: what the other two translators carry is carried here, and what either refuses is refused by the name
