@@ -84,7 +84,7 @@ def decoded(body: Sequence[bytes], encoding: str, *, limit: int = MAX_BYTES) -> 
     try:
         decoder = Decoder(encoding)
         for piece in body:
-            for step in decoder.feed(piece, limit=limit):
+            for step in decoder.feed(piece, limit=limit) if encoding else (piece,):
                 data += step
                 if len(data) > limit:
                     del data[limit:]
