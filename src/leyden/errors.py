@@ -41,9 +41,13 @@ class LeydenError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self) -> tuple[type["LeydenError"], tuple[Any, ...]]:
-        # Runners hand errors across processes; the default reduction would lose the hint.
-        return type(self), (self.message, self.hint)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Runners hand errors across processes. Made anew without __init__, whose arguments differ from class to class.
+        return _made_anew, (type(self), self.args), vars(self)
+
+
+def _made_anew(kind: type[LeydenError], args: tuple[Any, ...]) -> LeydenError:
+    return kind.__new__(kind, *args)
 
 
 class BadInput(LeydenError):
@@ -102,9 +106,6 @@ class RateLimited(LeydenError):
     def __init__(self, message: str, hint: str | None = None, retry_after_s: float = 1.0) -> None:
         super().__init__(message, hint)
         self.retry_after_s = retry_after_s
-
-    def __reduce__(self) -> tuple[type["RateLimited"], tuple[str, str | None, float]]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return type(self), (self.message, self.hint, self.retry_after_s)
 
 
 class BudgetSpent(LeydenError):
@@ -167,9 +168,6 @@ class UpstreamError(LeydenError):
     def __init__(self, message: str, hint: str | None = None, phase: UpstreamPhase = "connect") -> None:
         super().__init__(message, hint)
         self.phase: UpstreamPhase = phase
-
-    def __reduce__(self) -> tuple[type["LeydenError"], tuple[Any, ...]]:
-        return type(self), (self.message, self.hint, self.phase)
 
 
 class UpstreamUnreachable(UpstreamError):

@@ -284,17 +284,6 @@ def test_a_translated_answer_that_comes_compressed_is_read(tmp_path: Path, model
         assert gate.span()["gen_ai.completion.0.content"] == "zip"
 
 
-def test_a_translated_stream_that_comes_compressed_is_an_error_and_no_empty_answer(
-    tmp_path: Path, model: ModelServer
-) -> None:
-    config = {"upstreams": {"local": at(model, kind="vllm")}, "models": {"claude-*": "local/qwen"}}
-    with gateway(tmp_path, config) as gate, anthropic_client(gate) as client:
-        model.script(gzipped(stream(*chat_events("zip"))))
-        with pytest.raises(anthropic.InternalServerError, match="compressed"):
-            client.messages.create(**QUESTION | {"model": "claude-x"}, stream=True)
-        assert gate.span()["leyden.gateway.outcome"] == "broken"
-
-
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_anthropics_client_talks_to_a_model_that_knows_openais_protocol_alone(
     tmp_path: Path, model: ModelServer, is_stream: bool
@@ -319,6 +308,44 @@ def test_anthropics_client_talks_to_a_model_that_knows_openais_protocol_alone(
         said = gate.span()
         assert (said["gen_ai.usage.output_tokens"], said["leyden.gateway.model"]) == (5, "qwen")
         assert said["gen_ai.completion.0.content"] == "Hello from the scripted model"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (200, b"<html>Sign in</html>", "no JSON"),
+        (200, b'"text"', "no JSON"),
+        (503, b"<html>Later</html>", "Later"),
+        (503, b'[{"error": {"code": 503, "message": "Busy"}}]', "Busy"),
+    ],
+)
+def test_a_translated_answer_that_is_no_object_is_an_error(
+    tmp_path: Path, model: ModelServer, status: int, body: bytes, says: str
+) -> None:
+    config = only(model) | {
+        "upstreams": {"local": at(model, kind="vllm")},
+        "models": {"claude-*": "local/qwen"},
+    }
+    with gateway(tmp_path, config) as gate, anthropic_client(gate) as client:
+        model.script(answer(body, status=status))
+        with pytest.raises(anthropic.InternalServerError, match=says):
+            client.messages.create(**QUESTION | {"model": "claude-x"})
+        assert gate.span()["status"] == "ERROR"
+
+
+def test_a_chat_client_of_anthropic_gets_token_counts_only_when_it_asks(
+    tmp_path: Path, model: ModelServer
+) -> None:
+    config = {"upstreams": {"anthropic": at(model, kind="anthropic")}, "models": {"*": "anthropic"}}
+    with gateway(tmp_path, config) as gate, openai_client(gate) as client:
+        chunks = list(client.chat.completions.create(**QUESTION, stream=True))
+        assert all(chunk.choices and chunk.usage is None for chunk in chunks)
+        asked = {"stream_options": {"include_usage": True}}
+        *_, last = client.chat.completions.create(**QUESTION, **asked, stream=True)
+        assert last.usage is not None
+        for span in gate.spans(2):
+            assert span.attributes["gen_ai.usage.output_tokens"] == 5
+            assert "leyden.gateway.changed" not in span.attributes
 
 
 def openai_client(gate: Gateway) -> openai.OpenAI:

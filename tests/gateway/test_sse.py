@@ -12,7 +12,8 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from leyden.gateway.decoding import decoded, read_json
+from leyden.errors import BadFormat
+from leyden.gateway.decoding import Decoder, decoded, read_json
 from leyden.gateway.sse import Event, Parser
 
 
@@ -148,6 +149,9 @@ def test_each_content_encoding_is_undone_wherever_the_bytes_are_cut(encoding: st
     assert decoded([packed], encoding) == (_TEXT, None)
     assert decoded([packed[i : i + 1] for i in range(len(packed))], encoding) == (_TEXT, None)
     assert decoded([], encoding) == (b"", None)
+    decoder = Decoder(encoding)
+    assert b"".join(step for i in range(len(packed)) for step in decoder.feed(packed[i : i + 1])) == _TEXT
+    assert decoder.is_whole
 
 
 @pytest.mark.parametrize("encoding", [name for name in _ENCODINGS if name not in ("", "identity")])
@@ -161,9 +165,14 @@ def test_a_cut_body_is_decoded_as_far_as_it_goes(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "br"])
 def test_a_body_that_breaks_in_the_middle_keeps_what_came_before(encoding: str) -> None:
-    data, problem = decoded([_ENCODINGS[encoding](_TEXT)[:20], b"\xff\xfe" * 999], encoding)
-    assert problem
-    assert _TEXT.startswith(data) or len(data) <= len(_TEXT)
+    text = b"".join(b"%x " % (n * n) for n in range(80_000))
+    packed = _ENCODINGS[encoding](text)
+    half = len(packed) // 2
+    data, problem = decoded([packed[:half] + b"\xff\xfe" * 999 + packed[half:]], encoding)
+    assert (problem or "").startswith("broken")
+    # A few bytes of rubbish may pass for data before they are found out.
+    assert len(data) > len(text) // 3
+    assert data[: len(text) // 3] == text[: len(text) // 3]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "br"])
@@ -171,6 +180,16 @@ def test_a_bomb_gives_no_more_than_the_limit(encoding: str) -> None:
     packed = _ENCODINGS[encoding](bytes(50_000_000))
     assert len(packed) < 100_000
     assert decoded([packed], encoding, limit=1000) == (bytes(1000), "more than 1000 bytes")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "br"])
+def test_one_piece_of_a_bomb_gives_no_more_than_the_limit_in_bounded_steps(encoding: str) -> None:
+    steps: list[int] = []
+    with pytest.raises(BadFormat, match="more than 1000000 bytes"):
+        steps.extend(
+            map(len, Decoder(encoding).feed(_ENCODINGS[encoding](bytes(50_000_000)), limit=1_000_000))
+        )
+    assert max(steps) <= 16 * 2**20
 
 
 @settings(deadline=None)

@@ -9,18 +9,9 @@ from leyden.gateway.counts import messages_usage
 from leyden.gateway.error_bodies import error_of, only_error
 from leyden.gateway.parts import Part, text_of
 from leyden.gateway.reading import Asked, Assembler, Said
-from leyden.gateway.request_fields import parameters_of, session_of, tools_of
+from leyden.gateway.request_fields import asked_of
+from leyden.gateway.translate.outcome import FINISH_REASONS
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
-
-_CHAT_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "pause_turn": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "content_filter",
-}
 
 
 class Messages:
@@ -35,14 +26,7 @@ class Messages:
         prompt = [parts.chat_message("system", system)] if system else []
         for message in messages:
             prompt += _chat_messages(message["role"], message["parts"])
-        return Asked(
-            messages=messages,
-            system=system,
-            tools=tools_of(body),
-            prompt=prompt,
-            parameters=parameters_of(body),
-            session=session_of(body),
-        )
+        return asked_of(body, messages=messages, system=system, prompt=prompt)
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says. `messages` has the stop reason in Anthropic's word, `completion` in OpenAI's."""
@@ -51,7 +35,7 @@ class Messages:
         reason = text_of(body.get("stop_reason"))
         found = parts.parts(body.get("content"))
         ends = {"finish_reason": reason} if reason else {}
-        chat_ends = {"finish_reason": _CHAT_REASONS.get(reason, reason)} if reason else {}
+        chat_ends = {"finish_reason": FINISH_REASONS.get(reason, reason)} if reason else {}
         usage = body.get("usage")
         is_message = bool(found or reason)
         return Said(

@@ -6,7 +6,7 @@ a client that leaves cancels the upstream's work. Refuses to know: who may call,
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -14,9 +14,9 @@ from uuid import uuid4
 import orjson
 
 from leyden.asgi import Receive, Send
-from leyden.errors import BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
+from leyden.errors import BadFormat, BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
 from leyden.gateway.call import Call, Door, Exchange, Outcome
-from leyden.gateway.decoding import decoded
+from leyden.gateway.decoding import Decoded, Decoder, decoded
 from leyden.gateway.hold import stopping
 from leyden.gateway.leaving import Leaving
 from leyden.gateway.outgoing import Request, Settled, request
@@ -26,7 +26,7 @@ from leyden.gateway.routing import Target
 from leyden.gateway.streams import WithoutUsage
 from leyden.gateway.translate import StreamTranslator, Translator, translator
 from leyden.gateway.upstreams import Reached, Try, Upstreams
-from leyden.ingest.shapes import is_object
+from leyden.ingest.shapes import is_list, is_object
 
 # An answer that is no stream is handed on in one piece, so that one which breaks off becomes a clean error; a larger one goes through.
 _WHOLE_BYTES = 8 * 2**20
@@ -127,7 +127,11 @@ class Forward:
             translate = translator(call.door, door, now=call.began_ns // 10**9)
             if translate is None:
                 raise BadInput(f"{target.upstream} does not serve {call.path}, and it cannot be translated")
-        asked = request(call, self.settle(target), model=target.model)
+        settled = self.settle(target)
+        if translate is not None:
+            # The translation asks where an upstream has to be asked, and tells the client of counts only if it asked itself.
+            settled = settled._replace(ask_usage=False)
+        asked = request(call, settled, model=target.model)
         path, body = call.path, asked.body
         if translate is not None:
             path, translated = translate.request(asked.asked)
@@ -137,7 +141,7 @@ class Forward:
         self._rendered[target] = Rendered(asked, door, translate)
         headers = call.headers
         if translate is not None or asked.asks_usage:
-            # Compressed bytes could be neither translated nor looked into.
+            # Plain bytes need no undoing before they are translated, and only plain ones are looked into for counts.
             headers = [(name, value) for name, value in headers if name != b"accept-encoding"]
             headers.append((b"accept-encoding", b"identity"))
         # Asked twice, a file may be there twice.
@@ -166,35 +170,32 @@ class Forward:
             return
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if rendered.translator is not None:
-            plain = decoded(pieces, _encoding_of(reached)).data
-            body = _answer(rendered.translator, reached.status, plain)
+            body = _answer(rendered.translator, reached, decoded(pieces, _encoding_of(reached)))
         await self._start(reached, length=len(body))
         await self._body(body, more=False)
 
     async def _stream(self, reached: Reached) -> None:
         """Each piece to the client as it arrives; translated where the protocols differ."""
-        rendered = self._rendered[reached.target]
+        translated = self._rendered[reached.target].translator
         change: StreamTranslator | WithoutUsage | None = None
-        if rendered.translator is not None:
-            if _encoding_of(reached):
-                raise UpstreamBroken(
-                    f"Upstream {reached.target.upstream!r} sent a compressed stream, which it was asked not to"
-                )
-            change = rendered.translator.stream()
+        decoder: Decoder | None = None
+        if translated is not None:
+            change, decoder = translated.stream(), _decoder(reached)
         elif self._leaves_usage_out(reached):
             change = WithoutUsage()
         await self._start(reached)
         try:
             async for piece in reached.chunks():
                 self._keep(piece)
-                said = piece if change is None else change.feed(piece)
-                if said:
-                    await self._body(said, more=True)
+                for plain in (piece,) if decoder is None else _undone(decoder, piece, reached):
+                    said = plain if change is None else change.feed(plain)
+                    if said:
+                        await self._body(said, more=True)
         except UpstreamError as error:
             # Headers are long gone: the protocol's own error event tells what no status can.
             rest = (
                 change.end(error=error.message)
-                if rendered.translator is not None and not isinstance(change, WithoutUsage | None)
+                if translated is not None and not isinstance(change, WithoutUsage | None)
                 else b"\n\n" + _error_event(error, self.call)
             )
             await self._body(rest, more=False)
@@ -220,7 +221,8 @@ class Forward:
         await self.send({"type": "http.response.start", "status": reached.status, "headers": headers})
 
     def _leaves_usage_out(self, reached: Reached) -> bool:
-        """Whether the client gets this stream without the counts that we asked for. One that comes compressed all the same passes whole."""
+        """Whether the client gets this stream without the counts that only we asked for. One that comes compressed, which it was asked not
+        to, passes with them: the client reads it as it is."""
         asks = self.call.is_stream and self._rendered[reached.target].request.asks_usage
         return asks and reached.status < 400 and not _encoding_of(reached)
 
@@ -290,6 +292,30 @@ def _encoding_of(reached: Reached) -> str:
     return "" if found.strip().lower() == "identity" else found
 
 
+def _decoder(reached: Reached) -> Decoder | None:
+    """For a body that has to be read while it comes; None when it is plain. Raises UpstreamBroken for an encoding nobody knows."""
+    encoding = _encoding_of(reached)
+    try:
+        return Decoder(encoding) if encoding else None
+    except BadFormat as fault:
+        raise _undecodable(reached, fault) from fault
+
+
+def _undone(decoder: Decoder, piece: bytes, reached: Reached) -> Iterator[bytes]:
+    """What a piece says without its encoding, step by step. Raises UpstreamBroken behind what came before the fault."""
+    try:
+        yield from decoder.feed(piece)
+    except BadFormat as fault:
+        raise _undecodable(reached, fault) from fault
+
+
+def _undecodable(reached: Reached, fault: BadFormat) -> UpstreamBroken:
+    name, encoding = reached.target.upstream, _encoding_of(reached)
+    return UpstreamBroken(
+        f"Upstream {name!r} sent an answer that is no {encoding}: {fault.message}", phase="idle"
+    )
+
+
 def _outcome(failure: LeydenError) -> Outcome:
     if isinstance(failure, UpstreamTimeout):
         return "timeout"
@@ -298,12 +324,20 @@ def _outcome(failure: LeydenError) -> Outcome:
     return "unreachable" if isinstance(failure, UpstreamError) else "refused"
 
 
-def _answer(translate: Translator, status: int, body: bytes) -> bytes:
+def _answer(translate: Translator, reached: Reached, came: Decoded) -> bytes:
+    """The answer in the client's protocol. Raises UpstreamBroken for a success that is no JSON object: a client would take it for one."""
     try:
-        given = orjson.loads(body)
+        given = orjson.loads(came.data)
     except orjson.JSONDecodeError:
-        given = {"error": {"message": body[:2000].decode("utf-8", "replace")}}
-    return orjson.dumps(translate.answer(status, given if is_object(given) else {"error": given}))
+        given = came.data[:2000].decode("utf-8", "replace")
+    if is_list(given):  # Gemini's errors come in a list of one
+        given = next(iter(given), None)
+    if not is_object(given) and reached.status < 400:
+        why = f": {came.problem}" if came.problem else ""
+        raise UpstreamBroken(
+            f"Upstream {reached.target.upstream!r} sent an answer that is no JSON{why}", phase="idle"
+        )
+    return orjson.dumps(translate.answer(reached.status, given if is_object(given) else {"error": given}))
 
 
 def _error_event(error: LeydenError, call: Call) -> bytes:

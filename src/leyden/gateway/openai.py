@@ -12,7 +12,7 @@ from leyden.gateway.error_bodies import error_of, only_error
 from leyden.gateway.openai_stream import ChunkAssembler
 from leyden.gateway.parts import Part, text_of
 from leyden.gateway.reading import Asked, Assembler, Said
-from leyden.gateway.request_fields import parameters_of, session_of, tools_of
+from leyden.gateway.request_fields import asked_of
 from leyden.gateway.token_rows import completion_logprobs, prompt_token_ids, response_token_ids
 from leyden.ingest.shapes import is_list, is_object, list_or_empty, object_or_empty
 
@@ -23,14 +23,8 @@ class Chat:
     def asked(self, body: Mapping[str, Any]) -> Asked:
         """What a request says. System messages stay in the conversation, where this protocol has them; `system` is empty."""
         read = [_message(entry) for entry in list_or_empty(body.get("messages")) if is_object(entry)]
-        return Asked(
-            messages=[message for message, _ in read],
-            system=[],
-            tools=tools_of(body),
-            prompt=[lean for _, lean in read],
-            parameters=parameters_of(body),
-            session=session_of(body),
-        )
+        messages, prompt = [message for message, _ in read], [lean for _, lean in read]
+        return asked_of(body, messages=messages, system=[], prompt=prompt)
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says."""
@@ -93,14 +87,9 @@ class Embeddings:
 
 def _asked_texts(body: Mapping[str, Any], given: Any) -> Asked:
     texts = [said for entry in (given if _is_many(given) else [given]) if (said := _text_or_count(entry))]
-    return Asked(
-        messages=[{"role": "user", "parts": [parts.text_part(text)]} for text in texts],
-        system=[],
-        tools=[],
-        prompt=[{"role": "user", "content": text} for text in texts],
-        parameters=parameters_of(body),
-        session=session_of(body),
-    )
+    messages = [{"role": "user", "parts": [parts.text_part(text)]} for text in texts]
+    prompt = [{"role": "user", "content": text} for text in texts]
+    return asked_of(body, messages=messages, system=[], prompt=prompt)
 
 
 def _is_many(given: Any) -> bool:

@@ -11,36 +11,11 @@ import orjson
 
 from leyden.errors import LeydenError, RateLimited
 from leyden.gateway.call import Family
+from leyden.gateway.error_types import anthropic_type, openai_type
 from leyden.ingest.text import scrubbed
 
 Headers = list[tuple[bytes, bytes]]
 
-# Statuses without a line are 400 among those of the client, 500 among those of the server.
-_OPENAI = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "insufficient_quota",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-    500: "server_error",
-    503: "server_error",
-}
-_ANTHROPIC = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    500: "api_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 _PARAMS = {"model_not_allowed": "model"}
 
 
@@ -50,21 +25,17 @@ def refusal(error: LeydenError, family: Family) -> tuple[int, Headers, bytes]:
     if family == "anthropic":
         body: dict[str, Any] = {
             "type": "error",
-            "error": {"type": _type(_ANTHROPIC, error.status), "message": text},
+            "error": {"type": anthropic_type(error.status), "message": text},
         }
     else:
         told = {
             "message": text,
-            "type": _type(_OPENAI, error.status),
+            "type": openai_type(error.status),
             "param": _PARAMS.get(error.code),
             "code": error.code,
         }
         body = {"error": told}
     return error.status, [(b"content-type", b"application/json"), *_again(error)], orjson.dumps(body)
-
-
-def _type(types: dict[int, str], status: int) -> str:
-    return types.get(status) or types[500 if status >= 500 else 400]
 
 
 def _sentences(message: str, hint: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from leyden.gateway.decoding import read_json
 from leyden.gateway.parts import lean, text_of
+from leyden.gateway.reading import Asked
 from leyden.ingest.shapes import is_list, is_object, list_or_empty, object_or_empty
 
 
@@ -55,6 +56,17 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("response_format", "response_format", _choice),
     ("thinking", "thinking", _choice),
 )
+
+
+def asked_of(
+    body: Mapping[str, Any],
+    *,
+    messages: list[dict[str, Any]],
+    system: list[dict[str, Any]],
+    prompt: list[dict[str, Any]],
+) -> Asked:
+    """What a request asks for, its conversation as the protocol reads it and the rest as all protocols have it."""
+    return Asked(messages, system, tools_of(body), prompt, parameters_of(body), session_of(body))
 
 
 def parameters_of(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from leyden.gateway.counts import responses_usage
 from leyden.gateway.error_bodies import error_of, only_error
 from leyden.gateway.parts import Part, text_of
 from leyden.gateway.reading import Asked, Assembler, Said
-from leyden.gateway.request_fields import parameters_of, session_of, tools_of
+from leyden.gateway.request_fields import asked_of
 from leyden.gateway.responses_stream import ResponseAssembler
 from leyden.ingest.shapes import is_list, is_object, list_or_empty, object_or_empty
 
@@ -35,14 +35,7 @@ class Responses:
         for message in messages:
             results = parts.chat_results(message["parts"])
             prompt += results or [parts.chat_message(message["role"], message["parts"])]
-        return Asked(
-            messages=messages,
-            system=system,
-            tools=tools_of(body),
-            prompt=prompt,
-            parameters=parameters_of(body),
-            session=session_of(body),
-        )
+        return asked_of(body, messages=messages, system=system, prompt=prompt)
 
     def said(self, body: Mapping[str, Any]) -> Said:
         """What an answer says. The finish reason is why it is incomplete, else its status; `completion` has OpenAI chat's word."""

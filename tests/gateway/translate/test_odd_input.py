@@ -153,6 +153,7 @@ def test_a_request_is_carried_or_refused(
         ("messages", "chat", messages),
         ("chat", "messages", chat),
         ("responses", "chat", responses),
+        ("responses", "messages", responses),
     ):
         bridge = translator(client, upstream)  # type: ignore[arg-type]
         assert bridge is not None
@@ -168,6 +169,7 @@ def test_an_answer_is_translated(chat: dict[str, Any], messages: dict[str, Any],
         ("messages", "chat", chat),
         ("responses", "chat", chat),
         ("chat", "messages", messages),
+        ("responses", "messages", messages),
     ):
         bridge = translator(client, upstream)  # type: ignore[arg-type]
         assert bridge is not None
@@ -181,3 +183,4 @@ def test_a_stream_is_translated(chunks: list[Any], events: list[Any]) -> None:
     assert whole(to_responses(), chat_bytes(chunks))
     sent = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
     assert whole(to_chat(), sent)
+    assert whole(to_responses("messages"), sent)

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from gateway.translate.wire import to_chat, to_messages, told, whole
+from gateway.translate.wire import to_chat, to_messages, to_responses, told, whole
 from leyden.errors import BadInput
 from leyden.gateway.translate import translator
 
 PATHS = {"/chat/completions": "chat", "/v1/messages": "messages", "/v1/responses": "responses"}
-UPSTREAMS = {"chat": "messages", "messages": "chat", "responses": "chat"}
+UPSTREAMS = {"chat": ["messages"], "messages": ["chat"], "responses": ["chat", "messages"]}
 
 
 class Recorded(NamedTuple):
@@ -136,6 +136,17 @@ def messages_tokens(usage: dict[str, Any]) -> tuple[int, int]:
     return usage["input_tokens"] + sum(cached), usage["output_tokens"]
 
 
+def response_content(body: dict[str, Any]) -> Content:
+    items = body["output"]
+    text = "".join(item["content"][0]["text"] for item in items if item["type"] == "message")
+    calls = [
+        (item["call_id"], item["name"], json.loads(item["arguments"]))
+        for item in items
+        if item["type"] == "function_call"
+    ]
+    return Content(text, calls, (body["usage"]["input_tokens"], body["usage"]["output_tokens"]))
+
+
 def test_every_recorded_chat_stream_arrives_as_messages(recorded: list[Recorded]) -> None:
     counts = Counter[str]()
     for call in recorded:
@@ -167,6 +178,26 @@ def test_every_recorded_messages_stream_arrives_as_chat(recorded: list[Recorded]
     assert counts == {"streams": 44, "texts": 44, "calls": 8}
 
 
+def test_every_recorded_answer_of_messages_arrives_as_a_response(recorded: list[Recorded]) -> None:
+    counts = Counter[str]()
+    for call in recorded:
+        if call.door != "messages" or call.status >= 400:
+            continue
+        if call.is_stream:
+            sent = messages_stream_content(told(call.answer.replace(b"\r", b"")))
+            stream = to_responses("messages")
+            last = told(whole(stream, call.answer, cuts=range(0, len(call.answer), 100)))[-1]
+            assert last["type"] in ("response.completed", "response.incomplete")
+            assert response_content(last["response"]) == sent
+        else:
+            bridge = translator("responses", "messages")
+            assert bridge is not None
+            body = json.loads(call.answer)
+            assert response_content(bridge.answer(call.status, body)) == messages_content(body)
+        counts.update(streams=call.is_stream, calls=len(sent.calls) if call.is_stream else 0, all=1)
+    assert counts == {"streams": 44, "calls": 8, "all": 105}
+
+
 def test_every_recorded_answer_arrives_in_the_other_protocol(recorded: list[Recorded]) -> None:
     counts = Counter[str]()
     for call in recorded:
@@ -191,19 +222,28 @@ def test_every_recorded_answer_arrives_in_the_other_protocol(recorded: list[Reco
 
 def test_recorded_requests_are_carried_or_refused_by_name(recorded: list[Recorded]) -> None:
     carried, refused = Counter[str](), Counter[str]()
-    for call in recorded:
-        bridge = translator(call.door, UPSTREAMS[call.door])  # type: ignore[arg-type]
+    for call, upstream in ((one, upstream) for one in recorded for upstream in UPSTREAMS[one.door]):
+        bridge = translator(call.door, upstream)  # type: ignore[arg-type]
         assert bridge is not None
+        pair = f"{call.door} on {upstream}"
         try:
             bridge.request(call.asked)
-            carried[call.door] += 1
+            carried[pair] += 1
         except BadInput as error:
-            refused[f"{call.door} {error.message}"] += 1
-    assert carried == {"chat": 370, "messages": 105, "responses": 76}
+            refused[f"{pair}, {error.message}"] += 1
+    assert carried == {
+        "chat on messages": 370,
+        "messages on chat": 105,
+        "responses on chat": 76,
+        "responses on messages": 76,
+    }
+    no_memory = "previous_response_id: the upstream keeps no earlier responses; send the whole conversation as `input`"
+    no_search = "tools[0].type: the tool 'web_search_preview' exists at OpenAI only"
     assert refused == {
-        "chat n: Anthropic gives one answer for each call": 2,
-        "chat functions: this form is no longer in use; define `tools`": 12,
-        "responses previous_response_id: the upstream keeps no earlier responses; "
-        "send the whole conversation as `input`": 3,
-        "responses tools[0].type: the tool 'web_search_preview' cannot be carried to chat completions": 3,
+        "chat on messages, n: Anthropic gives one answer for each call": 2,
+        "chat on messages, functions: this form is no longer in use; define `tools`": 12,
+        f"responses on chat, {no_memory}": 3,
+        f"responses on chat, {no_search}": 3,
+        f"responses on messages, {no_memory}": 3,
+        f"responses on messages, {no_search}": 3,
     }

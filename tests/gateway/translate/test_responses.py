@@ -16,6 +16,7 @@ from leyden.gateway.translate import translator
 
 RESPONSES_ON_CHAT = ("responses", "chat")
 TOOL = {"type": "function", "name": "read", "parameters": {"type": "object"}, "strict": True}
+IMAGE = {"type": "input_image", "image_url": "https://x.test/a.png"}
 ASKED: dict[str, Any] = {"model": "m", "input": "Hi", "tools": [TOOL]}
 
 
@@ -124,6 +125,8 @@ def test_items_become_messages_with_ids_and_order_kept() -> None:
             {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
             "input[0].content[0].image_url",
         ),
+        ({"input": [{"role": "developer", "content": [IMAGE]}]}, "input[0].content[0]"),
+        ({"input": [{"role": "assistant", "content": [IMAGE]}]}, "input[0].content[0]"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [TOOL], "tool_choice": {"type": "mcp"}}, "tool_choice"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
+from leyden.gateway.call import Door
 from leyden.gateway.translate import StreamTranslator, translator
 
 
@@ -55,9 +56,9 @@ def to_chat(**asked: Any) -> StreamTranslator:
     return bridge.stream()
 
 
-def to_responses(**asked: Any) -> StreamTranslator:
-    """For a Responses client on a chat upstream."""
-    bridge = translator("responses", "chat", now=1_700_000_000)
+def to_responses(upstream: Door = "chat", **asked: Any) -> StreamTranslator:
+    """For a Responses client on a chat upstream, or on one of Messages."""
+    bridge = translator("responses", upstream, now=1_700_000_000)
     assert bridge is not None
     bridge.request({"model": "m", "input": "Hi", "stream": True, **asked})
     return bridge.stream()

@@ -14,6 +14,7 @@ from leyden.gateway.translate.estimate import estimate_tokens
 from leyden.gateway.translate.failure import chat_error, messages_error
 from leyden.gateway.translate.messages_to_chat import MessagesToChat
 from leyden.gateway.translate.responses_to_chat import ResponsesToChat
+from leyden.gateway.translate.responses_to_messages import ResponsesToMessages
 
 __all__ = [
     "StreamTranslator",
@@ -34,6 +35,7 @@ def translator(client_door: Door, upstream_door: Door, *, now: int = 0) -> Trans
         ("messages", "chat"): MessagesToChat,
         ("chat", "messages"): lambda: ChatToMessages(now=now),
         ("responses", "chat"): lambda: ResponsesToChat(now=now),
+        ("responses", "messages"): lambda: ResponsesToMessages(now=now),
     }
     make = known.get((client_door, upstream_door))
     return None if make is None else make()

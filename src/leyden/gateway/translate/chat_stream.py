@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from leyden.gateway.translate.events import DONE_EVENT, INCOMPLETE, Objects, data_event
+from leyden.gateway.translate.events import DONE_EVENT, ToldStream, data_event
 from leyden.gateway.translate.failure import chat_error, status_of
 from leyden.gateway.translate.fields import plain_json
 from leyden.gateway.translate.outcome import chat_usage, completion_id, finish_reason, merged_usage
@@ -23,11 +23,11 @@ class _Call:
     has_arguments: bool = False
 
 
-class ChatStream:
+class ChatStream(ToldStream):
     """One stream. model: what to call it until the upstream says; created: unix seconds; with_usage: the client asked for it."""
 
     def __init__(self, *, model: str, created: int, with_usage: bool) -> None:
-        self._objects = Objects()
+        super().__init__()
         self._model = model
         self._created = created
         self._with_usage = with_usage
@@ -35,30 +35,8 @@ class ChatStream:
         self._calls: dict[str, _Call] = {}  # by the index of the open block
         self._made = 0
         self._usage: dict[str, Any] = {}
-        self._has_finished = False  # the finish reason was said
-        self._has_ended = False
 
-    def feed(self, piece: bytes) -> bytes:
-        """Chunks for what these bytes complete."""
-        return b"".join(self._told(self._objects.feed(piece)))
-
-    def end(self, *, error: str | None = None) -> bytes:
-        """What is missing: usage and `[DONE]` of a complete answer, or an error and `[DONE]`."""
-        told = list(self._told(self._objects.end()))
-        if not self._has_ended:
-            told += (
-                self._finish()
-                if self._has_finished and error is None
-                else self._fail(502, error or INCOMPLETE)
-            )
-        return b"".join(told)
-
-    def _told(self, events: Iterator[dict[str, Any] | None]) -> Iterator[bytes]:
-        for event in events:
-            if event is not None and not self._has_ended:
-                yield from self._event(event)
-
-    def _event(self, event: dict[str, Any]) -> Iterator[bytes]:
+    def _tell(self, event: dict[str, Any]) -> Iterator[bytes]:
         index = str(event.get("index"))
         match event.get("type"):
             case "message_start":
@@ -68,13 +46,13 @@ class ChatStream:
             case "content_block_delta":
                 yield from self._delta(index, object_or_empty(event.get("delta")))
             case "content_block_stop":
-                yield from self._close(index)
+                yield from self._close_block(index)
             case "message_delta":
                 yield from self._message_delta(event)
             case "message_stop":
-                yield from self._finish() if self._has_finished else self._fail(502, INCOMPLETE)
+                yield from self._close()
             case "error":
-                yield from self._fail(status_of(event), event)
+                yield from self._fail(event)
             case _:
                 return
 
@@ -117,7 +95,7 @@ class ChatStream:
         if isinstance(said, str) and said:
             yield self._chunk({field: said})
 
-    def _close(self, index: str) -> Iterator[bytes]:
+    def _close_block(self, index: str) -> Iterator[bytes]:
         call = self._calls.pop(index, None)
         if call is not None and not call.has_arguments:
             # A call without arguments streams none at all; chat clients want JSON even then.
@@ -133,8 +111,8 @@ class ChatStream:
     def _message_delta(self, event: dict[str, Any]) -> Iterator[bytes]:
         self._usage = merged_usage(self._usage, event.get("usage"))
         reason = object_or_empty(event.get("delta")).get("stop_reason")
-        if reason and not self._has_finished:
-            self._has_finished = True
+        if reason and not self._is_complete:
+            self._is_complete = True
             yield self._chunk({}, finish=finish_reason(reason))
 
     def _finish(self) -> Iterator[bytes]:
@@ -143,9 +121,9 @@ class ChatStream:
             yield data_event({**self._envelope(), "choices": [], "usage": chat_usage(self._usage)})
         yield DONE_EVENT
 
-    def _fail(self, status: int, error: Any) -> Iterator[bytes]:
+    def _fail(self, error: Any) -> Iterator[bytes]:
         self._has_ended = True
-        yield data_event(chat_error(status, error))
+        yield data_event(chat_error(status_of(error), error))
         yield DONE_EVENT
 
     def _chunk(self, delta: dict[str, Any], *, finish: str | None = None) -> bytes:

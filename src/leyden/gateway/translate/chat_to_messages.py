@@ -70,7 +70,7 @@ def messages_request(body: dict[str, Any]) -> dict[str, Any]:
     for field, why in _REFUSED.items():
         if body.get(field) and not (field == "n" and body["n"] == 1):
             raise refusal(field, why)
-    system, messages = _conversation(body.get("messages"))
+    system, messages = conversation(body.get("messages"))
     config = {"effort": _effort(body.get("reasoning_effort")), "format": _format(body.get("response_format"))}
     return given(
         {
@@ -126,7 +126,7 @@ def _format(wanted: Any) -> dict[str, Any] | None:
     return {"type": "json_schema", "schema": schema}
 
 
-def _conversation(messages: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def conversation(messages: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """System prompt and turns. Turns of the user and results of tools that follow one another become one turn, as Anthropic wants
     all results of a turn's calls in the next one; system messages move to the front, where every model takes them."""
     system: list[dict[str, Any]] = []

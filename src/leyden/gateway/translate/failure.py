@@ -2,28 +2,9 @@
 
 from typing import Any
 
+from leyden.gateway.error_types import anthropic_type, openai_type, status_of_type
 from leyden.ingest.shapes import is_object, object_or_empty
 
-_ANTHROPIC = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-_OPENAI = {
-    401: "authentication_error",
-    402: "insufficient_quota",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-_STATUS = {kind: status for status, kind in reversed(_ANTHROPIC.items())}
 _TOO_LONG = "prompt is too long"
 _TOO_LONG_CODE = "context_length_exceeded"
 # Says that the limit asked for the answer is too large; a shorter prompt does not help there.
@@ -39,16 +20,14 @@ def messages_error(status: int, body: Any) -> dict[str, Any]:
     message = said(body) or f"The upstream answered with status {status}."
     if _is_too_long(body, message) and _TOO_LONG not in message.lower():
         message = f"{_TOO_LONG}: {message}"
-    kind = _ANTHROPIC.get(status, "api_error" if status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": message}}
+    return {"type": "error", "error": {"type": anthropic_type(status), "message": message}}
 
 
 def chat_error(status: int, body: Any) -> dict[str, Any]:
     """The error body of OpenAI's API from whatever an Anthropic upstream answered."""
     message = said(body) or f"The upstream answered with status {status}."
-    kind = _OPENAI.get(status, "server_error" if status >= 500 else "invalid_request_error")
     code = _TOO_LONG_CODE if _is_too_long(body, message) else None
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": message, "type": openai_type(status), "param": None, "code": code}}
 
 
 def status_of(body: Any) -> int:
@@ -57,7 +36,7 @@ def status_of(body: Any) -> int:
     code = error.get("code")
     if isinstance(code, int) and 400 <= code < 600:
         return code
-    return _STATUS.get(str(error.get("type")), 500)
+    return status_of_type(str(error.get("type")))
 
 
 def said(body: Any) -> str:

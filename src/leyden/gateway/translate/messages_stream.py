@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from leyden.gateway.translate.events import INCOMPLETE, Objects, named_event
+from leyden.gateway.translate.chunks import CallPiece, call_pieces, first_choice
+from leyden.gateway.translate.events import ToldStream, named_event
 from leyden.gateway.translate.failure import messages_error, status_of
 from leyden.gateway.translate.outcome import call_id, message_id, messages_usage, stop_reason
 from leyden.gateway.translate.progress import ArgumentsProgress
-from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
+from leyden.ingest.shapes import object_or_empty
 
 _FIELDS = {"text": "text_delta", "thinking": "thinking_delta"}
 
@@ -33,11 +34,11 @@ class _Block:
         return self.kind != "tool_use" or self.progress.is_complete
 
 
-class MessagesStream:
+class MessagesStream(ToldStream):
     """One stream. model, input_tokens: what to say until the upstream says better."""
 
     def __init__(self, *, model: str, input_tokens: int, shows_thinking: bool) -> None:
-        self._objects = Objects()
+        super().__init__()
         self._model = model
         self._input_tokens = input_tokens
         self._shows_thinking = shows_thinking
@@ -51,41 +52,18 @@ class MessagesStream:
         self._choice: dict[str, Any] = {}  # the one with the finish reason
         self._usage: Any = None
         self._has_started = False
-        self._has_ended = False
 
-    def feed(self, piece: bytes) -> bytes:
-        """Events for what these bytes complete."""
-        return b"".join(self._told(self._objects.feed(piece)))
-
-    def end(self, *, error: str | None = None) -> bytes:
-        """What is missing: the rest of a complete answer, or an error event."""
-        told = list(self._told(self._objects.end()))
-        if not self._has_ended:
-            told += self._finish() if self._choice and error is None else self._fail(502, error or INCOMPLETE)
-        return b"".join(told)
-
-    def _told(self, chunks: Iterator[dict[str, Any] | None]) -> Iterator[bytes]:
-        for chunk in chunks:
-            if self._has_ended:
-                return
-            if chunk is not None:
-                yield from self._chunk(chunk)
-            else:
-                yield from self._finish() if self._choice else self._fail(502, INCOMPLETE)
-
-    def _chunk(self, chunk: dict[str, Any]) -> Iterator[bytes]:
+    def _tell(self, chunk: dict[str, Any]) -> Iterator[bytes]:
         if chunk.get("error"):
-            yield from self._fail(status_of(chunk), chunk)
+            yield from self._fail(chunk)
             return
         if not self._has_started:
             yield self._start(chunk)
         self._usage = chunk.get("usage") or self._usage
-        choice = object_or_empty(next(iter(list_or_empty(chunk.get("choices"))), None))
-        if choice.get("index", 0) != 0:
-            return
+        choice = first_choice(chunk)
         yield from self._delta(object_or_empty(choice.get("delta")))
         if choice.get("finish_reason"):
-            self._choice = choice
+            self._choice, self._is_complete = choice, True
 
     def _start(self, chunk: dict[str, Any]) -> bytes:
         self._has_started = True
@@ -110,9 +88,8 @@ class MessagesStream:
         refusal = delta.get("refusal")
         self._refused = self._refused or bool(refusal)
         yield from self._say("text", refusal)
-        for call in list_or_empty(delta.get("tool_calls")):
-            if is_object(call):
-                yield from self._call(call)
+        for piece in call_pieces(delta):
+            yield from self._call(piece)
 
     def _say(self, kind: Literal["text", "thinking"], said: Any) -> Iterator[bytes]:
         if not isinstance(said, str) or not said:
@@ -121,24 +98,15 @@ class MessagesStream:
         block = newest if newest is not None and newest.kind == kind else _Block(kind)
         yield from self._add(block, said)
 
-    def _call(self, call: dict[str, Any]) -> Iterator[bytes]:
-        function = object_or_empty(call.get("function"))
-        at = call.get("index", 0)
-        at = at if isinstance(at, int) else 0
-        block = self._calls.get(at)
-        name, given_id = function.get("name"), call.get("id")
-        # Gemini's surface numbers every call 0: there a new id with a name is a new call.
-        is_new = block is None or bool(
-            name and isinstance(given_id, str) and given_id and given_id != block.call_id
-        )
-        if block is None or is_new:
-            if not isinstance(name, str) or not name:
+    def _call(self, piece: CallPiece) -> Iterator[bytes]:
+        block = self._calls.get(piece.at)
+        if block is None or piece.begins_other(block.call_id):
+            if not piece.name:
                 return
-            block = _Block("tool_use", call_id(given_id, self._id, self._made), name)
+            block = _Block("tool_use", call_id(piece.id, self._id, self._made), piece.name)
             self._made += 1
-            self._calls[at] = block
-        arguments = function.get("arguments")
-        yield from self._add(block, arguments if isinstance(arguments, str) else "")
+            self._calls[piece.at] = block
+        yield from self._add(block, piece.arguments)
 
     def _add(self, block: _Block, piece: str) -> Iterator[bytes]:
         if block is not self._open and block not in self._queue:
@@ -154,7 +122,7 @@ class MessagesStream:
     def _advance(self) -> Iterator[bytes]:
         """Close what is complete and open what waits, as far as that goes."""
         while self._queue and (self._open is None or self._open.may_close):
-            yield from self._close()
+            yield from self._close_block()
             yield from self._open_next()
 
     def _open_next(self) -> Iterator[bytes]:
@@ -175,26 +143,26 @@ class MessagesStream:
             delta = {"type": _FIELDS[block.kind], block.kind: piece}
         yield named_event("content_block_delta", {"index": self._index, "delta": delta})
 
-    def _close(self) -> Iterator[bytes]:
+    def _close_block(self) -> Iterator[bytes]:
         if self._open is not None:
             yield named_event("content_block_stop", {"index": self._index})
         self._open = None
 
     def _finish(self) -> Iterator[bytes]:
         self._has_ended = True
-        yield from self._close()
+        yield from self._close_block()
         while self._queue:
             yield from self._open_next()
-            yield from self._close()
+            yield from self._close_block()
         reason, sequence = stop_reason(self._choice, has_calls=self._made > 0, refused=self._refused)
         usage = {"output_tokens": 0} if self._usage is None else messages_usage(self._usage)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         yield named_event("message_delta", {"delta": delta, "usage": usage})
         yield named_event("message_stop", {})
 
-    def _fail(self, status: int, error: Any) -> Iterator[bytes]:
+    def _fail(self, error: Any) -> Iterator[bytes]:
         self._has_ended = True
-        body = messages_error(status, error)
+        body = messages_error(status_of(error), error)
         yield named_event("error", {"error": body["error"]})
 
 

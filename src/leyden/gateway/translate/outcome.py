@@ -15,7 +15,7 @@ _STOP_REASONS = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
-_FINISH_REASONS = {
+FINISH_REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "pause_turn": "stop",
@@ -24,6 +24,7 @@ _FINISH_REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+"""Chat's word for each of Anthropic's."""
 
 
 def stop_reason(choice: dict[str, Any], *, has_calls: bool, refused: bool) -> tuple[str, str | None]:
@@ -45,7 +46,7 @@ def stop_reason(choice: dict[str, Any], *, has_calls: bool, refused: bool) -> tu
 
 def finish_reason(reason: Any) -> str:
     """`finish_reason` of a chat answer from a `stop_reason`."""
-    return _FINISH_REASONS.get(str(reason), "stop")
+    return FINISH_REASONS.get(str(reason), "stop")
 
 
 def messages_usage(usage: Any) -> dict[str, Any]:

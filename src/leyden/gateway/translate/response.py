@@ -1,4 +1,4 @@
-"""What OpenAI's Responses answer with: the response itself, its output items and its usage."""
+"""What OpenAI's Responses answer with: the response itself and its usage."""
 
 from typing import Any
 
@@ -66,35 +66,4 @@ def response_usage(usage: Any) -> dict[str, Any]:
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": reasoning},
         "total_tokens": sent + output,
-    }
-
-
-def text_part(said: str) -> dict[str, Any]:
-    """A part of a message item."""
-    return {"type": "output_text", "text": said, "annotations": [], "logprobs": []}
-
-
-def message_item(item_id: str, said: str | None, *, status: str = "completed") -> dict[str, Any]:
-    """A message; None: one that has no part yet."""
-    content = [] if said is None else [text_part(said)]
-    return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": content}
-
-
-def reasoning_item(item_id: str, thought: str | None, *, status: str = "completed") -> dict[str, Any]:
-    """Reasoning in the open, as models have it whose provider does not hide it."""
-    content = [] if thought is None else [{"type": "reasoning_text", "text": thought}]
-    return {"id": item_id, "type": "reasoning", "status": status, "summary": [], "content": content}
-
-
-def call_item(
-    item_id: str, call_id: str, name: str, arguments: str, *, status: str = "completed"
-) -> dict[str, Any]:
-    """A function call."""
-    return {
-        "id": item_id,
-        "type": "function_call",
-        "status": status,
-        "call_id": call_id,
-        "name": name,
-        "arguments": arguments,
     }

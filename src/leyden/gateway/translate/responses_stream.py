@@ -4,25 +4,18 @@ Each output item is told apart by its index, so items may be open side by side: 
 as they come, and all items are done at the end.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from typing import Any, Literal
 
-from leyden.gateway.translate.events import INCOMPLETE, Objects, named_event
+from leyden.gateway.translate.chunks import CallPiece, call_pieces, first_choice
+from leyden.gateway.translate.events import INCOMPLETE, ToldStream, named_event
 from leyden.gateway.translate.failure import said as message_of
+from leyden.gateway.translate.items import Item, ItemKind, new_item, of_kind, text_part
 from leyden.gateway.translate.outcome import call_id
-from leyden.gateway.translate.response import (
-    call_item,
-    ended,
-    message_item,
-    reasoning_item,
-    response,
-    stem,
-    text_part,
-)
+from leyden.gateway.translate.response import ended, response, stem
+from leyden.gateway.translate.sealing import THOUGHTS_FIELD
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 
-_PREFIX = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 _DELTA = {
     "message": "response.output_text",
     "reasoning": "response.reasoning_text",
@@ -30,67 +23,20 @@ _DELTA = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class _Item:
-    """An output item. said: its text or arguments so far."""
-
-    kind: Literal["message", "reasoning", "function_call"]
-    index: int
-    id: str
-    call_id: str = ""
-    name: str = ""
-    said: str = ""
-
-    def body(self, *, is_done: bool) -> dict[str, Any]:
-        status, said = ("completed", self.said) if is_done else ("in_progress", None)
-        match self.kind:
-            case "message":
-                return message_item(self.id, said, status=status)
-            case "reasoning":
-                return reasoning_item(self.id, said, status=status)
-            case "function_call":
-                return call_item(self.id, self.call_id, self.name, said or "", status=status)
-
-
-class ResponsesStream:
+class ResponsesStream(ToldStream):
     """One stream. asked: the client's request; created: unix seconds."""
 
     def __init__(self, asked: dict[str, Any], *, created: int) -> None:
-        self._objects = Objects()
+        super().__init__()
         self._asked = asked
         self._created = created
         self._response: dict[str, Any] | None = None
         self._stem = ""
         self._number = -1
-        self._items: list[_Item] = []
-        self._calls: dict[int, _Item] = {}  # by the upstream's index
+        self._items: list[Item] = []
+        self._calls: dict[int, Item] = {}  # by the upstream's index
         self._finish_reason: Any = None
         self._usage: Any = None
-        self._has_ended = False
-
-    def feed(self, piece: bytes) -> bytes:
-        """Events for what these bytes complete."""
-        return b"".join(self._told(self._objects.feed(piece)))
-
-    def end(self, *, error: str | None = None) -> bytes:
-        """What is missing: the rest of a complete response, or a failed one."""
-        told = list(self._told(self._objects.end()))
-        if not self._has_ended:
-            told += (
-                self._complete() if self._finish_reason and error is None else self._fail(error or INCOMPLETE)
-            )
-        return b"".join(told)
-
-    def _told(self, chunks: Iterator[dict[str, Any] | None]) -> Iterator[bytes]:
-        for chunk in chunks:
-            if self._has_ended:
-                return
-            if chunk is None:
-                yield from self._complete() if self._finish_reason else self._fail(INCOMPLETE)
-            elif chunk.get("error"):
-                yield from self._fail(message_of(chunk) or INCOMPLETE)
-            else:
-                yield from self._chunk(chunk)
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         self._number += 1
@@ -104,83 +50,81 @@ class ResponsesStream:
         yield self._event("response.created", response=begun)
         yield self._event("response.in_progress", response=begun)
 
-    def _chunk(self, chunk: dict[str, Any]) -> Iterator[bytes]:
+    def _tell(self, chunk: dict[str, Any]) -> Iterator[bytes]:
+        if chunk.get("error"):
+            yield from self._fail(chunk)
+            return
         if self._response is None:
             yield from self._begin(chunk)
         self._usage = chunk.get("usage") or self._usage
-        choice = object_or_empty(next(iter(list_or_empty(chunk.get("choices"))), None))
-        if choice.get("index", 0) != 0:
-            return
+        choice = first_choice(chunk)
         delta = object_or_empty(choice.get("delta"))
         yield from self._say("reasoning", delta.get("reasoning_content") or delta.get("reasoning"))
+        yield from self._seal(list_or_empty(delta.get(THOUGHTS_FIELD)))
         yield from self._say("message", delta.get("content") or delta.get("refusal"))
-        for call in filter(is_object, list_or_empty(delta.get("tool_calls"))):
-            yield from self._call(call)
+        for piece in call_pieces(delta):
+            yield from self._call(piece)
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
+        self._is_complete = bool(self._finish_reason)
 
     def _say(self, kind: Literal["message", "reasoning"], said: Any) -> Iterator[bytes]:
         if not isinstance(said, str) or not said:
             return
-        item = self._items[-1] if self._items else None
-        if item is None or item.kind != kind:
-            item = self._new(kind)
-            yield from self._added(item)
+        item = yield from self._item(kind)
+        if not item.said:
+            yield self._event("response.content_part.added", **self._at(item), part=_part(item, ""))
         yield self._delta(item, said)
 
-    def _new(self, kind: Literal["message", "reasoning", "function_call"]) -> _Item:
-        index = len(self._items)
-        item = _Item(kind, index, f"{_PREFIX[kind]}_{self._stem}_{index}")
-        self._items.append(item)
+    def _seal(self, blocks: list[Any]) -> Iterator[bytes]:
+        """Keep thinking for a client that sends it back. It may have no text, where a provider hides it."""
+        for block in filter(is_object, blocks):
+            item = yield from self._item("reasoning")
+            item.sealed.append(block)
+
+    def _item(self, kind: ItemKind) -> Generator[bytes, None, Item]:
+        n = len(self._items)
+        item = of_kind(self._items, kind, answer=self._stem)
+        if len(self._items) > n:
+            yield self._added(item)
         return item
 
-    def _call(self, call: dict[str, Any]) -> Iterator[bytes]:
-        function = object_or_empty(call.get("function"))
-        at = call.get("index", 0)
-        at = at if isinstance(at, int) else 0
-        item = self._calls.get(at)
-        name, given_id = function.get("name"), call.get("id")
-        is_new = item is None or bool(
-            name and isinstance(given_id, str) and given_id and given_id != item.call_id
-        )
-        if item is None or is_new:
-            if not isinstance(name, str) or not name:
+    def _call(self, piece: CallPiece) -> Iterator[bytes]:
+        item = self._calls.get(piece.at)
+        if item is None or piece.begins_other(item.call_id):
+            if not piece.name:
                 return
             n = sum(known.kind == "function_call" for known in self._items)
-            item = self._calls[at] = self._new("function_call")
-            item.name, item.call_id = name, call_id(given_id, self._stem, n)
-            yield from self._added(item)
-        arguments = function.get("arguments")
-        if isinstance(arguments, str) and arguments:
-            yield self._delta(item, arguments)
+            item = self._calls[piece.at] = new_item(self._items, "function_call", answer=self._stem)
+            item.name, item.call_id = piece.name, call_id(piece.id, self._stem, n)
+            yield self._added(item)
+        if piece.arguments:
+            yield self._delta(item, piece.arguments)
 
-    def _added(self, item: _Item) -> Iterator[bytes]:
-        yield self._event(
+    def _added(self, item: Item) -> bytes:
+        return self._event(
             "response.output_item.added", output_index=item.index, item=item.body(is_done=False)
         )
-        if item.kind != "function_call":
-            yield self._event("response.content_part.added", **self._at(item), part=_part(item, ""))
 
-    def _at(self, item: _Item) -> dict[str, Any]:
+    def _at(self, item: Item) -> dict[str, Any]:
         place: dict[str, Any] = {"item_id": item.id, "output_index": item.index}
         return place if item.kind == "function_call" else {**place, "content_index": 0}
 
-    def _delta(self, item: _Item, said: str) -> bytes:
+    def _delta(self, item: Item, said: str) -> bytes:
         item.said += said
         logprobs: dict[str, Any] = {"logprobs": []} if item.kind == "message" else {}
         return self._event(f"{_DELTA[item.kind]}.delta", **self._at(item), delta=said, **logprobs)
 
-    def _done(self, item: _Item) -> Iterator[bytes]:
+    def _done(self, item: Item) -> Iterator[bytes]:
         if item.kind == "function_call":
             item.said = item.said or "{}"
-            done: dict[str, Any] = {"arguments": item.said}
-        else:
-            done = {"text": item.said} | ({"logprobs": []} if item.kind == "message" else {})
-        yield self._event(f"{_DELTA[item.kind]}.done", **self._at(item), **done)
-        if item.kind != "function_call":
+            yield self._event(f"{_DELTA[item.kind]}.done", **self._at(item), arguments=item.said)
+        elif item.said:
+            logprobs: dict[str, Any] = {"logprobs": []} if item.kind == "message" else {}
+            yield self._event(f"{_DELTA[item.kind]}.done", **self._at(item), text=item.said, **logprobs)
             yield self._event("response.content_part.done", **self._at(item), part=_part(item, item.said))
         yield self._event("response.output_item.done", output_index=item.index, item=item.body(is_done=True))
 
-    def _complete(self) -> Iterator[bytes]:
+    def _finish(self) -> Iterator[bytes]:
         self._has_ended = True
         for item in self._items:
             yield from self._done(item)
@@ -188,15 +132,15 @@ class ResponsesStream:
         made = ended(self._response or {}, output=output, finish=self._finish_reason, usage=self._usage)
         yield self._event(f"response.{made['status']}", response=made)
 
-    def _fail(self, why: str) -> Iterator[bytes]:
+    def _fail(self, error: Any) -> Iterator[bytes]:
         if self._response is None:
             yield from self._begin({})
         self._has_ended = True
-        error = {"code": "server_error", "message": why}
+        told = {"code": "server_error", "message": message_of(error) or INCOMPLETE}
         yield self._event(
-            "response.failed", response={**(self._response or {}), "status": "failed", "error": error}
+            "response.failed", response={**(self._response or {}), "status": "failed", "error": told}
         )
 
 
-def _part(item: _Item, said: str) -> dict[str, Any]:
+def _part(item: Item, said: str) -> dict[str, Any]:
     return text_part(said) if item.kind == "message" else {"type": "reasoning_text", "text": said}

@@ -10,8 +10,9 @@ from typing import Any
 from leyden.gateway.translate.contract import StreamTranslator
 from leyden.gateway.translate.failure import chat_error
 from leyden.gateway.translate.fields import given, objects, parts, refusal, text
+from leyden.gateway.translate.items import Item, new_item
 from leyden.gateway.translate.outcome import call_id
-from leyden.gateway.translate.response import call_item, ended, message_item, reasoning_item, response, stem
+from leyden.gateway.translate.response import ended, response, stem
 from leyden.gateway.translate.responses_stream import ResponsesStream
 from leyden.ingest.shapes import is_object, list_or_empty, object_or_empty
 
@@ -62,7 +63,7 @@ def chat_request(body: dict[str, Any]) -> dict[str, Any]:
     return given(
         {
             "model": text(body.get("model"), "model"),
-            "messages": _conversation(body.get("instructions"), body.get("input")),
+            "messages": conversation(body.get("instructions"), body.get("input")),
             "max_completion_tokens": body.get("max_output_tokens"),
             "temperature": body.get("temperature"),
             "top_p": body.get("top_p"),
@@ -80,7 +81,7 @@ def chat_request(body: dict[str, Any]) -> dict[str, Any]:
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") != "function":
-        raise refusal(f"{where}.type", f"the tool {tool.get('type')!r} cannot be carried to chat completions")
+        raise refusal(f"{where}.type", f"the tool {tool.get('type')!r} exists at OpenAI only")
     function = {key: tool.get(key) for key in ("name", "description", "parameters", "strict")}
     return {
         "type": "function",
@@ -109,7 +110,7 @@ def _response_format(wanted: Any) -> dict[str, Any] | None:
             raise refusal("text.format", f"{kind!r} cannot be carried to chat completions")
 
 
-def _conversation(instructions: Any, items: Any) -> list[dict[str, Any]]:
+def conversation(instructions: Any, items: Any) -> list[dict[str, Any]]:
     """All messages. Items of the assistant that follow one another (reasoning, text, calls) are one chat message; what is said to the
     system before anybody else speaks is one message in front."""
     turns: list[dict[str, Any]] = []
@@ -119,7 +120,7 @@ def _conversation(instructions: Any, items: Any) -> list[dict[str, Any]]:
         return [*turns, {"role": "user", "content": items}]
     for where, item in objects(items, "input"):
         _take(turns, item, where)
-    return [turn for turn in turns if turn != {"role": "assistant", "content": None}]
+    return turns
 
 
 def _take(turns: list[dict[str, Any]], item: dict[str, Any], where: str) -> None:
@@ -159,12 +160,12 @@ def _take_message(turns: list[dict[str, Any]], item: dict[str, Any], where: str)
             turns.append({"role": "user", "content": _plain(made)})
         case "assistant":
             turn = _assistant(turns)
-            turn["content"] = (turn["content"] or "") + _joined(made, "")
+            turn["content"] = (turn["content"] or "") + "".join(_texts(made, where))
         case "system" | "developer":
             if len(turns) == 1 and turns[0]["role"] == "system":
-                turns[0]["content"] += "\n\n" + _joined(made, "\n\n")
+                turns[0]["content"] += "\n\n" + "\n\n".join(_texts(made, where))
             else:
-                turns.append({"role": "system", "content": _joined(made, "\n\n")})
+                turns.append({"role": "system", "content": "\n\n".join(_texts(made, where))})
         case role:
             raise refusal(f"{where}.role", f"{role!r} is no role of a message")
 
@@ -197,26 +198,29 @@ def _part(part: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _plain(made: list[dict[str, Any]]) -> Any:
-    if all(part["type"] == "text" for part in made) and len(made) <= 1:
-        return _joined(made, "")
-    return made
+    is_text = all(part["type"] == "text" for part in made) and len(made) <= 1
+    return "".join(part["text"] for part in made) if is_text else made
 
 
-def _joined(made: list[dict[str, Any]], between: str) -> str:
-    return between.join(part["text"] for part in made if part["type"] == "text")
+def _texts(made: list[dict[str, Any]], where: str) -> list[str]:
+    """What is said where chat completions take nothing but text."""
+    for n, part in enumerate(made):
+        if part["type"] != "text":
+            raise refusal(f"{where}.content[{n}]", "only text can be carried here")
+    return [part["text"] for part in made]
 
 
 def _output(message: dict[str, Any], answer: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
+    items: list[Item] = []
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
-        items.append(reasoning_item(f"rs_{answer}_0", thought))
+        new_item(items, "reasoning", answer=answer).said = thought
     spoken = message.get("content") or message.get("refusal")
     if isinstance(spoken, str) and spoken:
-        items.append(message_item(f"msg_{answer}_{len(items)}", spoken))
+        new_item(items, "message", answer=answer).said = spoken
     for n, call in enumerate(filter(is_object, list_or_empty(message.get("tool_calls")))):
         function = object_or_empty(call.get("function"))
-        name, arguments = str(function.get("name") or ""), str(function.get("arguments") or "")
-        item_id, called = f"fc_{answer}_{len(items)}", call_id(call.get("id"), answer, n)
-        items.append(call_item(item_id, called, name, arguments or "{}"))
-    return items
+        item = new_item(items, "function_call", answer=answer)
+        item.call_id, item.name = call_id(call.get("id"), answer, n), str(function.get("name") or "")
+        item.said = str(function.get("arguments") or "") or "{}"
+    return [item.body(is_done=True) for item in items]
