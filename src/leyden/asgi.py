@@ -79,6 +79,12 @@ async def send_reply(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
+def raw_path(scope: Scope) -> str:
+    """The path as it came, percent-encoded; without its query."""
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"] if raw is None else raw.decode("ascii", "replace").partition("?")[0]
+
+
 def header(scope: Scope, name: bytes) -> str:
     """A request header in lower-case name, "" when absent."""
     for key, value in scope["headers"]:

@@ -3,6 +3,7 @@
     LeydenError                     code = "error", http status 500
     ├── BadInput                    the caller sent something we refuse                     400
     │   ├── BadFormat               a file, body or record that does not parse              400
+    │   ├── WebSocketRefused        a client that wants one where plain HTTP is spoken      426
     │   └── TooLarge                a body, span or nesting over its limit                  413
     ├── NotFound                    an id nobody knows                                      404
     ├── Forbidden                   no key, a wrong key, or a key without the scope         401, 403
@@ -61,6 +62,13 @@ class BadFormat(BadInput):
     """A body, file or record that does not parse as what it claims to be."""
 
     code = "bad_format"
+
+
+class WebSocketRefused(BadInput):
+    """A client wants a WebSocket where only plain HTTP is spoken; those that know both take the other then."""
+
+    code = "websocket_refused"
+    status = 426
 
 
 class TooLarge(BadInput):

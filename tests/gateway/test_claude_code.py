@@ -101,8 +101,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 def test_the_cli_works_through_the_gateway(plain: Session) -> None:
     said = [line["text"] for line in plain.lines if line["type"] == "answer" and line["text"]]
-    assert said == ["I will look.", "Done."]
-    assert plain.lines[-1] == {"type": "result", "subtype": "success", "text": "Done."}
+    # The sub-agent runs in the background; what it says last comes while the session is still read, or not.
+    assert [text for text in said if text != "sub done"] == ["I will look.", "Done."]
+    assert [line for line in plain.lines if line["type"] == "result"][-1] == {
+        "type": "result",
+        "subtype": "success",
+        "text": "Done.",
+    }
 
 
 def test_nothing_leaves_the_machine(plain: Session) -> None:

@@ -149,7 +149,7 @@ def test_without_any_variable_the_public_addresses_are_there_for_the_clients_own
         "openai": "https://api.openai.com/v1",
         "anthropic": "https://api.anthropic.com/v1",
     }
-    assert {upstream.client_keys for upstream in config.upstreams.values()} == {"forward"}
+    assert {upstream.client_keys for upstream in config.upstreams.values()} == {"own"}
     assert config.models["claude-*"].targets[0].upstream == "anthropic"
     assert config.models["*"].targets[0].upstream == "openai"
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.streams import odd_json
+from leyden.errors import BadInput
 from leyden.gateway.call import Identity
 from leyden.gateway.doors import Address, find
 from leyden.gateway.identity import Identities, attempt_of, trace_of
@@ -121,6 +122,9 @@ def test_ids_of_ours_do_not_collide_where_their_parts_differ() -> None:
     ),
 )
 def test_whatever_a_client_sends_gives_sound_ids(asked: Any, headers: dict[bytes, str]) -> None:
-    found = of(BARE, headers, asked if isinstance(asked, dict) else {})
+    try:
+        found = of(BARE, headers, asked if isinstance(asked, dict) else {})
+    except BadInput:  # an id that nothing can be recorded under
+        return
     for value in (found.rollout_id, found.session):
         assert value is None or (1 <= len(value) <= 300 and "\x00" not in value)

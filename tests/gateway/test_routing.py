@@ -156,7 +156,6 @@ def test_an_ejected_upstream_comes_after_those_of_lower_priority() -> None:
         ("anthropic", "count_tokens", "anthropic", False),
         ("anthropic", "chat", "anthropic", True),
         ("gemini", "responses", "openai", True),
-        ("anthropic", "models", "anthropic", False),
     ],
 )
 def test_a_target_says_whether_its_door_needs_translation(

@@ -84,6 +84,7 @@ _LINES = st.lists(
     st.integers(1, 20),
 )
 @example([b"data: zzzzzzzz", b"", b"", b"data: a", b""], [b"\n"] * 12, list(range(40)), 5)
+@example([b"event: x", b"", b"data"], [b"\n", b"\r\n", b"\r\n"] + [b"\n"] * 9, [9, 16], 7)
 def test_events_and_drops_do_not_depend_on_where_the_bytes_are_cut(
     lines: list[bytes], ends: list[bytes], places: list[int], limit: int
 ) -> None:  # fmt: skip

@@ -35,6 +35,7 @@ from leyden.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from leyden.gateway.call import Family
 from leyden.gateway.config import GatewayConfig
 from leyden.gateway.pool import Outgoing
 from leyden.gateway.routing import Target
@@ -64,9 +65,10 @@ class Calls:
         may_repeat: bool = True,
         rollout: str | None = None,
         model: str = "m",
+        client: Family = "openai",
     ) -> Reached:
         def render(_: Target) -> Outgoing:
-            return Outgoing("POST", path, headers or [], body, may_repeat)
+            return Outgoing("POST", path, headers or [], body, may_repeat, client)
 
         plan = self.upstreams.plan(model, "chat", family="openai", rollout_id=rollout)
         return await self.upstreams.open(
@@ -663,13 +665,16 @@ def test_leaving_before_the_first_byte_closes_the_upstreams_connection(one: Mode
 # ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def keys_seen(upstream: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers with keys that a server got."""
+def keys_seen(
+    upstream: dict[str, Any], headers: list[tuple[bytes, bytes]], client: Family | None = None
+) -> dict[str, str]:
+    """The headers with keys that a server got from a client, by default one of its own protocol."""
+    own: Family = "anthropic" if upstream["kind"] == "anthropic" else "openai"
     with ModelServer() as server:
 
         async def test() -> None:
             async with calling({"a": {**upstream, "base_url": server.url}}) as calls:
-                await read(await calls.open(headers=headers))
+                await read(await calls.open(headers=headers, client=client or own))
 
         run(test)
         names = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
@@ -705,6 +710,15 @@ def test_which_key_reaches_an_upstream(
     upstream: dict[str, Any], headers: list[tuple[bytes, bytes]], seen: dict[str, str]
 ) -> None:
     assert keys_seen(upstream, headers) == seen
+
+
+@pytest.mark.parametrize(("kind", "client"), [("openai", "anthropic"), ("anthropic", "openai")])
+def test_a_clients_key_never_reaches_an_upstream_of_another_protocol_unasked(
+    kind: str, client: Family
+) -> None:
+    assert keys_seen({"kind": kind}, BEARER, client) == {}
+    assert keys_seen({"kind": kind, "client_keys": "drop"}, BEARER, client) == {}
+    assert THEIRS in "".join(keys_seen({"kind": kind, "client_keys": "forward"}, BEARER, client).values())
 
 
 def test_no_key_is_in_a_log_a_repr_or_an_error(one: ModelServer, caplog: pytest.LogCaptureFixture) -> None:

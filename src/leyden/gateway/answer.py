@@ -17,7 +17,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Answer:
-    """status, headers (lower-case names, without those of the connection) and a body to be read once."""
+    """status, headers (lower-case names, without those of the connection) and a body to be read once, until `ends_at` on the loop's clock."""
 
     def __init__(
         self, name: str, response: aiohttp.ClientResponse, first: bytes, *, timeouts: Timeouts, began: float
@@ -29,7 +29,7 @@ class Answer:
         ]
         self.on_failure: Callable[[UpstreamError], None] | None = None
         self._name, self._response, self._first = name, response, first
-        self._timeouts, self._ends_at = timeouts, began + timeouts.total_s
+        self._timeouts, self.ends_at = timeouts, began + timeouts.total_s
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body in pieces as they arrive. Raises UpstreamBroken, UpstreamTimeout; leaving it early closes the connection."""
@@ -38,7 +38,7 @@ class Answer:
         content = self._response.content
         if content.at_eof():
             return
-        watch = _Watch(self._response, self._name, self._timeouts, ends_at=self._ends_at)
+        watch = _Watch(self._response, self._name, self._timeouts, ends_at=self.ends_at)
         try:
             while piece := await watch.readany():
                 yield piece

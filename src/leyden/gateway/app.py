@@ -5,6 +5,7 @@ path waits for the database but the first look at a key's budget or a deployment
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,12 +21,12 @@ from leyden.gateway.config import GatewayConfig, Model
 from leyden.gateway.conventions import operation_of
 from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
-from leyden.gateway.forward import Forward
+from leyden.gateway.forward import Forward, broken
 from leyden.gateway.hold import Hold, stopping
 from leyden.gateway.incoming import Incoming, family_of
 from leyden.gateway.leaving import left
 from leyden.gateway.limits import Account, Lease, Limits
-from leyden.gateway.models import listing
+from leyden.gateway.models import listed, listing
 from leyden.gateway.modes import Modes
 from leyden.gateway.outgoing import Settled
 from leyden.gateway.prefix import Prefixes
@@ -43,6 +44,8 @@ from leyden.store.keys import KeyRow
 from leyden.store.opening import Store
 from leyden.store.price_lists import PriceLists
 from leyden.store.spend import Spent
+
+log = logging.getLogger("leyden.gateway")
 
 # Kinds of upstream that understand `return_token_ids`.
 _TOKEN_KINDS = frozenset({"vllm", "sglang"})
@@ -98,9 +101,13 @@ class Gateway:
     ) -> int:
         """Serve one call; its HTTP status."""
         try:
-            call = await self._incoming.call(address, scope, receive, project=project, key=key)
+            call, fault = await self._incoming.call(address, scope, receive, project=project, key=key)
         except LeydenError as error:
             return await _refuse(send, error, family_of(address, dict(scope["headers"])))
+        if fault is not None:
+            status = await _refuse(send, fault, call.family)
+            self._finish(_ended(call, "refused", status=status, error=fault.message), None)
+            return status
         if call.door == "models" and (reply := self._models(call)) is not None:
             await send_reply(send, reply)
             return reply.status
@@ -122,6 +129,10 @@ class Gateway:
         except asyncio.CancelledError:  # by a server that stops, while the call waited to be let in
             status = await _refuse(send, stopping(), call.family)
             exchange = _ended(call, "refused", status=status, error=stopping().message)
+        except Exception:  # a defect of ours; the call must be told, and recorded all the same
+            log.exception("a call could not be served")
+            status = await _refuse(send, broken(), call.family)
+            exchange = _ended(call, "refused", status=status, error=broken().message)
         except BaseException:
             if lease is not None:
                 lease.settle(None, None)
@@ -169,8 +180,10 @@ class Gateway:
             leaving.cancel()
 
     def _finish(self, exchange: Exchange, lease: Lease | None) -> None:
-        if lease is not None and exchange.upstream is None:
-            lease.cancel()  # it went nowhere
+        if lease is not None:
+            lease.end()
+            if exchange.upstream is None:
+                lease.cancel()  # it went nowhere
         if operation_of(exchange.call) is not None:
             done = None if lease is None or exchange.call.key_id is None else _settling(lease)
             self.capture.offer(exchange, done)
@@ -201,8 +214,9 @@ class Gateway:
         return price(usage, provider=provider, model=model, at_s=at_s, overrides=own, service_tier=tier)
 
     def _models(self, call: Call) -> Reply | None:
-        only = call.path.removeprefix("/models").strip("/") or None
-        found = listing(self.config, call.family, now=call.began_ns // _NS, only=only)
+        found = listing(self.config, call.family, now=call.began_ns // _NS, only=call.model or None)
+        if found is None and not call.model and not self.upstreams.router.lists_models(call.family):
+            found = listed([], call.family, now=0)
         return None if found is None else Reply(200, orjson.dumps(found))
 
     def _counted(self, call: Call) -> Reply | None:

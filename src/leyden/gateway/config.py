@@ -71,8 +71,8 @@ class Upstream(_Part):
     headers: set on every call, over what the client sent; values are treated as secrets.
     family: the protocol it speaks best. doors: the surfaces it serves itself; calls of others are translated into its family.
     timeouts: see there. max_connections: calls at once (over HTTP/1.1 each has a connection); more of them wait.
-    client_keys: "forward" sends on the client's own key when none is configured, "drop" never does (the default for vllm, sglang
-    and ollama). price_provider: whose price list applies, as genai-prices calls it; by default that of its kind (vllm, sglang and
+    client_keys: what becomes of the key that a client brings when none is configured. "own" sends on those of clients that speak the
+    upstream's protocol, whose keys they are; "forward" everybody's; "drop" none (the default for vllm, sglang and ollama). price_provider: whose price list applies, as genai-prices calls it; by default that of its kind (vllm, sglang and
     ollama have none), and for compatible it is told from the model's name.
     """
 
@@ -86,7 +86,7 @@ class Upstream(_Part):
     doors: frozenset[Door] = frozenset()
     timeouts: Timeouts = Timeouts()
     max_connections: Annotated[int, Field(ge=1)] = 4096
-    client_keys: Literal["forward", "drop"] = "forward"
+    client_keys: Literal["own", "forward", "drop"] = "own"
     price_provider: str | None = None
 
     @model_validator(mode="before")
@@ -105,7 +105,7 @@ class Upstream(_Part):
             "family": family,
             "auth": auth_of(kind, family),
             "doors": doors_of(kind, family),
-            "client_keys": "forward" if trait.takes_client_keys else "drop",
+            "client_keys": "own" if trait.takes_client_keys else "drop",
         }
         return defaults | given
 

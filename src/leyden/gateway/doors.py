@@ -1,8 +1,8 @@
 """Which door a path is, and what the path says about whose call it is. Pure.
 
 A door stands bare (`/v1/chat/completions`), under a rollout (`/rollout/{rollout}/attempt/{attempt}/v1/…`, with `/mode/{mode}` before the
-version if one is forced), and where Azure's client looks for it (`/openai/deployments/{model}/…`). The version may be left out
-under a rollout: some clients append it to their base URL themselves, some do not. The rest of both APIs is one door, "other".
+version if one is forced), and where Azure's client looks for it (`/openai/deployments/{model}/…`). The version may be left out, or stand
+there twice: some clients append it to their base URL themselves, some do not. The rest of both APIs is one door, "other".
 """
 
 import re
@@ -35,31 +35,41 @@ _DOORS: dict[tuple[str, str], tuple[Door, Family]] = {
     ("GET", "/models"): ("models", "openai"),
 }
 _UNDER_ROLLOUT = re.compile(r"/rollout/([^/]+)/attempt/([^/]+)(?:/mode/([^/]+))?(/.*)")
+# What clients call that append no version to a base URL without one.
+_BARE = frozenset(path for method, path in _DOORS if method == "POST")
+_LEADS_UP = re.compile(
+    r"(?:^|[/\\])\.{1,2}(?:[/\\]|$)|%"
+)  # `..` leads out of what is served; `%`: encoded twice
 _AZURE = re.compile(r"/openai(?:/deployments/([^/]+)|/v1)?(/.+)")
 
 
 def find(method: str, path: str) -> Address | None:
-    """The door of a request; None when the gateway has none there. Cheap for paths of others."""
+    """The door of a request; None when the gateway has none there. Cheap for paths of others. path: as it came, percent-encoded."""
     if path.startswith("/v1/"):
-        return _door(method, path[3:])
+        return _door(method, path)
     if path.startswith("/rollout/"):
         found = _UNDER_ROLLOUT.fullmatch(path)
         if found is None:
             return None
         rollout_id, attempt_id, mode, rest = found.groups()
-        below = rest[3:] if rest.startswith("/v1/") else rest
-        address = _azure(method, rest) or _door(method, below)
+        address = _azure(method, rest) or _door(method, rest)
         if address is None:
             return None
         return address._replace(rollout_id=unquote(rollout_id), attempt_id=unquote(attempt_id), mode=mode)
-    return _azure(method, path) if path.startswith("/openai/") else None
+    if path.startswith("/openai/"):
+        return _azure(method, path)
+    return _door(method, path) if method == "POST" and path in _BARE else None
 
 
-def _door(method: str, below: str) -> Address | None:
-    below = below.rstrip("/")
+def _door(method: str, path: str) -> Address | None:
+    below = path.rstrip("/")
+    while below.startswith("/v1/"):  # a base URL that ends in the version, and a client that appends it
+        below = below[3:]
     known = _DOORS.get((method, below))
     if known is not None:
         return Address(*known, below)
+    if _LEADS_UP.search(unquote(below)):
+        return None
     if method == "GET" and below.startswith("/models/"):
         return Address("models", "openai", below)
     owner = surfaces.owner_of(below) if method in surfaces.METHODS else None

@@ -1,7 +1,7 @@
 """How one upstream is addressed: URLs, headers, keys. Prepared once, because every call pays for what is left to do.
 
-Promises: a key of ours (`lk_…`) never leaves; the client's own key leaves only where none is configured and the upstream takes
-clients' keys. No I/O.
+Promises: a key of ours (`lk_…`) never leaves; the client's own key leaves only where none is configured, for an upstream of the protocol
+that the client speaks, or one that is told to take anybody's. No I/O.
 """
 
 import re
@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from yarl import URL
 
 from leyden.errors import BadInput
+from leyden.gateway.call import Family
 from leyden.gateway.config import Upstream
 from leyden.gateway.kinds import Auth
 from leyden.gateway.routing import Target
@@ -57,7 +58,7 @@ class Endpoint:
         self._set_names = frozenset(name.encode("latin-1", "replace") for name in self._set)
         self._not_forwarded = _NOT_FORWARDED | self._set_names
         self._set_items = list(self._set.items())
-        self._takes_client_keys = upstream.api_key is None and upstream.client_keys == "forward"
+        self._client_keys = upstream.client_keys if upstream.api_key is None else "drop"
         self._urls: dict[tuple[str, str], URL] = {}
 
     def url(self, path: str, model: str) -> URL:
@@ -72,15 +73,19 @@ class Endpoint:
             self._urls[path, model] = url
         return url
 
-    def headers(self, given: Headers, target: Target) -> list[tuple[str, str]]:
-        """What goes to the upstream of the client's headers (lower-case names), and what is set on every call."""
+    def headers(self, given: Headers, target: Target, *, client: Family) -> list[tuple[str, str]]:
+        """What goes to the upstream of the client's headers (lower-case names), and what is set on every call.
+
+        client: the protocol that it speaks, which says whose keys it has.
+        """
         kept = [
-            (name.decode("latin-1"), value.decode("latin-1"))
+            (name.decode("latin-1"), _text(value))
             for name, value in given
             if name not in self._not_forwarded and not name.startswith(_OURS)
         ]
         kept += self._set_items
-        if self._takes_client_keys and not _KEY_HEADERS & self._set_names:
+        takes_key = self._client_keys == "forward" or (self._client_keys == "own" and client == target.family)
+        if takes_key and not _KEY_HEADERS & self._set_names:
             kept += self._clients_key(given, target)
         if target.family == "anthropic" and not any(name == "anthropic-version" for name, _ in kept):
             kept.append(("anthropic-version", ANTHROPIC_VERSION))
@@ -108,6 +113,14 @@ class Endpoint:
         # Azure's client names a version itself; the one that is configured counts.
         others = [part for part in query.split("&") if part and not part.startswith("api-version=")]
         return f"{self.root}{between}{bare}?{'&'.join([f'api-version={quote(version)}', *others])}"
+
+
+def _text(value: bytes) -> str:
+    """A header's value as what its bytes come of again."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def root_url(upstream: Upstream) -> str:

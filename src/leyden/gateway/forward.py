@@ -5,10 +5,13 @@ a client that leaves cancels the upstream's work. Refuses to know: who may call,
 """
 
 import asyncio
+import logging
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -30,10 +33,21 @@ from leyden.ingest.shapes import is_list, is_object
 
 # An answer that is no stream is handed on in one piece, so that one which breaks off becomes a clean error; a larger one goes through.
 _WHOLE_BYTES = 8 * 2**20
+_MOST_TRANSLATED = 64 * 2**20
+_LATE_S = 1.0
+_UNSENDABLE = re.compile(
+    rb"[\x00-\x08\x0a-\x1f\x7f]"
+)  # in a header; HTTP clients read what no server may write
 _REQUEST_ID = {"openai": b"x-request-id", "anthropic": b"request-id"}
 _LONGEST_ID = 256
 
+log = logging.getLogger("leyden.gateway")
+
 Settle = Callable[[Target], Settled]
+
+
+class _ClientGone(Exception):
+    """Nobody takes the answer any more. Never leaves this module."""
 
 
 @dataclass(slots=True)
@@ -69,33 +83,47 @@ class Forward:
     _status: int = 0
     _last: Target | None = None
     _tries: int = 0
+    _is_late: bool = False
+    _expiry: asyncio.TimerHandle | None = None
+    _last_words: Callable[[LeydenError], bytes] | None = None
 
     async def run(self, receive: Receive) -> Exchange:
-        """Serve the call. Never raises; a cancellation that is not the client's leaving is the server's end, and ends the call."""
+        """Serve the call. Never raises; a cancellation that is neither the client's leaving nor the end of the call's time is the server's
+        end, and ends the call."""
         outcome: Outcome = "ok"
         error: str | None = None
         task = asyncio.current_task()
         assert task is not None
         leaving = Leaving(receive, task)
         try:
-            outcome = await self._forwarded()
+            outcome = await self._forwarded(task)
         except asyncio.CancelledError:
             task.uncancel()
             if leaving.has_left:
                 outcome = "cancelled"
+            elif self._is_late:
+                outcome, error = "timeout", "the client did not take the answer within timeouts.total_s"
             else:
                 outcome, error = "broken", "the server stopped before the answer was over"
                 await self._refuse(stopping())
+        except _ClientGone:
+            outcome = "cancelled"
         except LeydenError as failure:
             outcome, error = _outcome(failure), failure.message
             await self._refuse(failure)
+        except Exception:  # a defect of ours; the client must be told, and the call recorded all the same
+            log.exception("a call could not be served")
+            outcome, error = "broken", broken().message
+            await self._refuse(broken())
         finally:
             leaving.stop()
+            if self._expiry is not None:
+                self._expiry.cancel()
             if self._reached is not None and outcome != "ok":
                 self._reached.abort()
         return self._exchange(outcome, error)
 
-    async def _forwarded(self) -> Outcome:
+    async def _forwarded(self, task: "asyncio.Task[Any]") -> Outcome:
         call = self.call
         plan = self.upstreams.plan(
             call.model, call.door, family=call.family, rollout_id=call.identity.rollout_id
@@ -108,11 +136,24 @@ class Forward:
         self._last, self._tries = reached.target, reached.tries
         self._status = reached.status
         self._request_id = _request_id(call, reached)
+        # Who waits for the client to take what it is given waits no longer than a call may take.
+        self._expiry = asyncio.get_running_loop().call_at(reached.ends_at + _LATE_S, self._expire, task)
+        has_body = _has_body(reached.status)
+        if not 200 <= reached.status < 600 or not (
+            has_body or self._rendered[reached.target].translator is None
+        ):
+            raise UpstreamBroken(
+                f"Upstream {reached.target.upstream!r} answered with the status {reached.status}, which is no answer"
+            )
         if call.is_stream and reached.status < 400:
             await self._stream(reached)
         else:
             await self._whole(reached)
         return "ok" if reached.status < 400 else "error"
+
+    def _expire(self, task: "asyncio.Task[Any]") -> None:
+        self._is_late = True
+        task.cancel()
 
     def _tried(self, done: Try) -> None:
         self._last = done.target
@@ -139,6 +180,7 @@ class Forward:
         elif call.query:
             path = f"{path}?{call.query.decode('latin-1')}"
         self._rendered[target] = Rendered(asked, door, translate)
+        self._last = target  # it is asked now, whatever becomes of it
         headers = call.headers
         if translate is not None or asked.asks_usage:
             # Plain bytes need no undoing before they are translated, and only plain ones are looked into for counts.
@@ -146,7 +188,7 @@ class Forward:
             headers.append((b"accept-encoding", b"identity"))
         # Asked twice, a file may be there twice.
         may_repeat = call.door != "other" or call.method == "GET"
-        return Outgoing(call.method, path, headers, body, may_repeat)
+        return Outgoing(call.method, path, headers, body, may_repeat, call.family)
 
     async def _whole(self, reached: Reached) -> None:
         """An answer that is read as a whole: an error, or JSON."""
@@ -165,6 +207,11 @@ class Forward:
                 await self._start(reached)
                 await self._body(b"".join(pieces), more=True)
                 pieces = []
+            elif size > _MOST_TRANSLATED:
+                name = reached.target.upstream
+                raise UpstreamBroken(
+                    f"Upstream {name!r} sent more than {_MOST_TRANSLATED} bytes, too many to translate"
+                )
         if self._started:
             await self._body(b"", more=False)
             return
@@ -183,31 +230,37 @@ class Forward:
             change, decoder = translated.stream(), _decoder(reached)
         elif self._leaves_usage_out(reached):
             change = WithoutUsage()
-        await self._start(reached)
-        try:
-            async for piece in reached.chunks():
-                self._keep(piece)
-                for plain in (piece,) if decoder is None else _undone(decoder, piece, reached):
-                    said = plain if change is None else change.feed(plain)
-                    if said:
-                        await self._body(said, more=True)
-        except UpstreamError as error:
+
+        def last_words(failure: LeydenError) -> bytes:
             # Headers are long gone: the protocol's own error event tells what no status can.
-            rest = (
-                change.end(error=error.message)
-                if translated is not None and not isinstance(change, WithoutUsage | None)
-                else b"\n\n" + _error_event(error, self.call)
-            )
-            await self._body(rest, more=False)
-            raise
-        await self._body(change.end() if change is not None else b"", more=False)
+            if translated is not None and not isinstance(change, WithoutUsage | None):
+                return change.end(error=failure.message)
+            return b"\n\n" + _error_event(failure, self.call)
+
+        await self._start(reached)
+        self._last_words = last_words
+        async for piece in reached.chunks():
+            self._keep(piece)
+            for plain in (piece,) if decoder is None else _undone(decoder, piece, reached):
+                said = plain if change is None else change.feed(plain)
+                if said:
+                    await self._body(said, more=True)
+        rest = change.end() if change is not None else b""
+        self._last_words = None
+        await self._body(rest, more=False)
 
     async def _start(self, reached: Reached, *, length: int | None = None) -> None:
         rendered = self._rendered[reached.target]
         changes = rendered.translator is not None or self._leaves_usage_out(reached)
-        # The server that serves the client says the date itself.
-        dropped = (b"date", b"content-length", b"content-encoding") if changes else (b"date",)
+        # The server that serves the client says the date itself. A stream may end with an event of ours, beyond any length that was said.
+        dropped = {b"date"}
+        if length is None and self.call.is_stream:
+            dropped.add(b"content-length")
+        if changes:
+            dropped |= {b"content-length", b"content-encoding"}
         headers = [(name, value) for name, value in reached.headers if name not in dropped]
+        if _UNSENDABLE.search(b"".join([value for _, value in headers])):
+            headers = [(name, value) for name, value in headers if not _UNSENDABLE.search(value)]
         if changes and length is not None:
             headers.append((b"content-length", str(length).encode()))
         if rendered.translator is not None:
@@ -218,7 +271,7 @@ class Forward:
             headers.append((b"request-id", (self._request_id or "").encode()))
         headers += _about(self.call, reached)
         self._started = True
-        await self.send({"type": "http.response.start", "status": reached.status, "headers": headers})
+        await self._tell({"type": "http.response.start", "status": reached.status, "headers": headers})
 
     def _leaves_usage_out(self, reached: Reached) -> bool:
         """Whether the client gets this stream without the counts that only we asked for. One that comes compressed, which it was asked not
@@ -227,7 +280,14 @@ class Forward:
         return asks and reached.status < 400 and not _encoding_of(reached)
 
     async def _body(self, piece: bytes, *, more: bool) -> None:
-        await self.send({"type": "http.response.body", "body": piece, "more_body": more})
+        await self._tell({"type": "http.response.body", "body": piece, "more_body": more})
+
+    async def _tell(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            await self.send(message)
+        except Exception as error:
+            log.debug("a client could not be told: %r", error)
+            raise _ClientGone from error
 
     def _keep(self, piece: bytes) -> None:
         if self._first_ns is None:
@@ -241,8 +301,12 @@ class Forward:
             self._kept_bytes += len(piece)
 
     async def _refuse(self, failure: LeydenError) -> None:
-        """Tell the client in its own protocol, when nothing was sent yet."""
+        """Tell the client in its own protocol: with a status when nothing was sent yet, in a stream with its last event."""
         if self._started:
+            if self._last_words is not None:
+                with suppress(Exception):
+                    async with asyncio.timeout(_LATE_S):
+                        await self._body(self._last_words(failure), more=False)
             return
         self._status, headers, body = refusal(failure, self.call.family)
         self._started = True
@@ -263,7 +327,7 @@ class Forward:
             upstream_family=call.family if target is None else target.family,
             upstream_door=call.door if rendered is None else rendered.door,
             upstream_model=None if target is None else target.model,
-            tries=self._tries,
+            tries=self._tries or int(rendered is not None),
             body=self.kept,
             encoding="" if self._reached is None else _encoding_of(self._reached),
             is_cut=self._is_cut,
@@ -272,6 +336,15 @@ class Forward:
             error=error,
             request_id=self._request_id,
         )
+
+
+def broken() -> LeydenError:
+    """What a call is told that a defect of ours ended."""
+    return LeydenError("The gateway failed to serve this call", hint="its log says why")
+
+
+def _has_body(status: int) -> bool:
+    return status not in (204, 304)
 
 
 def _request_id(call: Call, reached: Reached) -> str | None:

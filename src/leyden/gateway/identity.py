@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
+from leyden.errors import BadInput
 from leyden.gateway.call import Identity
 from leyden.gateway.doors import Address
 from leyden.ingest.shapes import is_object
@@ -22,7 +23,8 @@ _ID = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 
 ROLLOUT = (b"x-leyden-rollout", b"x-rollout-id")
 ATTEMPT = (b"x-leyden-attempt", b"x-attempt-id")
-SESSION = (b"x-leyden-session", b"x-claude-code-session-id", b"x-session-id")
+# Claude Code's, opencode's, Codex's.
+SESSION = (b"x-leyden-session", b"x-claude-code-session-id", b"x-session-id", b"session-id", b"session_id")
 _SESSIONS = 10_000
 
 
@@ -57,12 +59,16 @@ class Identities:
         key_id: str | None = None,
         key_rollout: tuple[str, str | None] | None = None,
     ) -> Identity:
-        """The identity of one call. headers: by lower-case name. key_rollout: what a per-rollout key is bound to."""
+        """The identity of one call. headers: by lower-case name. key_rollout: what a per-rollout key is bound to.
+
+        Raises BadInput for an id in the path or in a header that cannot be one.
+        """
         trace_id, parent_id = _traceparent(headers)
         session = _session(headers, asked)
         mode = address.mode or _header(headers, (b"x-leyden-mode",))
         if address.rollout_id is not None:
-            rollout_id, attempt_id, source = address.rollout_id, address.attempt_id, "path"
+            rollout_id = _checked(address.rollout_id, "the path")
+            attempt_id, source = _checked(address.attempt_id or "", "the path"), "path"
         elif key_rollout is not None:
             (rollout_id, attempt_id), source = key_rollout, "key"
         elif named := _header(headers, ROLLOUT) or _metadata(asked, "leyden_rollout"):
@@ -93,10 +99,19 @@ class Identities:
 
 def _header(headers: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> str | None:
     for name in names:
-        value = headers.get(name)
-        if value and _ID.fullmatch(said := value.decode("latin-1").strip()):
-            return said
+        if value := headers.get(name):
+            return _checked(value.decode("latin-1").strip(), name.decode()) or None
     return None
+
+
+def _checked(value: str, where: str) -> str:
+    """An id as somebody named it. Raises BadInput for one that nothing can be recorded under: elsewhere it would be somebody else's."""
+    if value and not _ID.fullmatch(value):
+        raise BadInput(
+            f"The id in {where} cannot be one: {value[:40]!r}",
+            hint="use 1 to 256 characters without control characters",
+        )
+    return value
 
 
 def _traceparent(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None]:

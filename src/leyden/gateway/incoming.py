@@ -1,14 +1,15 @@
 """A request as it came in, as a `Call`: its body read, whose it is, which model it asks for.
 
-Promises: what cannot be a call is one error with what to do. Refuses to know: limits, upstreams, the record.
+Promises: what cannot be a call is one error that says what to do. Refuses to know: limits, upstreams, the record.
 """
 
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
-from leyden.asgi import Receive, Scope, read_body
-from leyden.errors import BadFormat, TooLarge
+from leyden.asgi import Receive, Scope, header, read_body
+from leyden.errors import BadFormat, LeydenError, TooLarge, WebSocketRefused
 from leyden.gateway.call import Call, Family
 from leyden.gateway.decoding import read_json
 from leyden.gateway.doors import Address
@@ -30,18 +31,26 @@ class Incoming:
 
     async def call(
         self, address: Address, scope: Scope, receive: Receive, *, project: str, key: KeyRow | None
-    ) -> Call:
-        """The call of a request. Raises BadFormat, TooLarge, and what reading a body raises."""
+    ) -> tuple[Call, LeydenError | None]:
+        """The call of a request, and why it cannot be served when its body cannot be read: that is a call, too, and recorded.
+
+        Raises BadInput for ids that nothing can be recorded under, and for a WebSocket.
+        """
         began_ns = time.time_ns()
-        body, asked = b"", dict[str, Any]()
+        body, asked, fault = b"", dict[str, Any](), None
         if scope["method"] != "GET":
-            body = await read_body(scope, receive, limit=self._max_body_bytes)
-            asked = _object(body) if address.door != "other" else _object_or_empty(body)
+            try:
+                body = await read_body(scope, receive, limit=self._max_body_bytes)
+                asked = _object(body) if address.door != "other" else _object_or_empty(body)
+            except LeydenError as error:
+                fault = error
+        elif header(scope, b"upgrade"):
+            raise WebSocketRefused("Models are called over plain HTTP here", hint="send the same as a POST")
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         known = dict(headers)
         if b"content-encoding" in known:  # the body was decoded
             headers = [(name, value) for name, value in headers if name != b"content-encoding"]
-        return Call(
+        call = Call(
             door=address.door,
             family=family_of(address, known),
             identity=self._identities.of(
@@ -63,6 +72,7 @@ class Incoming:
             began_ns=began_ns,
             key_id=None if key is None else key.id,
         )
+        return call, fault
 
 
 def family_of(address: Address, headers: Mapping[bytes, bytes]) -> Family:
@@ -78,6 +88,8 @@ def _bound(key: KeyRow | None) -> tuple[str, str | None] | None:
 
 
 def _model(address: Address, asked: Mapping[str, Any], body: bytes) -> str:
+    if address.door == "models":
+        return unquote(address.path.removeprefix("/models").strip("/"))
     model = address.model or asked.get("model")
     if model is None and address.door == "other":
         return model_in_form(body)

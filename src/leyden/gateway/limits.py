@@ -116,24 +116,30 @@ def _minute(limits: KeyLimits) -> tuple[float, float]:
 
 
 class Lease:
-    """The right to make one call. Settle it, or leave its `with` block: what it holds is given back once, whatever happens."""
+    """The right to make one call. Its place among the calls under way is free once it ends; its tokens and money are settled once they are
+    counted, which may be later. Settle it, or leave its `with` block: what it holds is given back once, whatever happens."""
 
-    __slots__ = ("_is_open", "_purses", "_tokens", "_usd", "_use")
+    __slots__ = ("_has_place", "_is_open", "_purses", "_tokens", "_usd", "_use")
 
     def __init__(self, use: "_Use | None", purses: "list[_Purse]", *, tokens: int, usd: float) -> None:
         self._use, self._purses = use, purses
         self._tokens, self._usd = tokens, usd
-        self._is_open = True
+        self._is_open = self._has_place = True
+
+    def end(self) -> None:
+        """The call is over, whatever it cost."""
+        if self._has_place and self._use is not None:
+            self._use.in_flight -= 1
+        self._has_place = False
 
     def settle(self, usage: Usage | None, cost_usd: float | None) -> None:
-        """The call is over. usage None: nobody counted its tokens, and the guess stands; cost None: unknown, counts as nothing."""
+        """The call is over and counted. usage None: nobody counted its tokens, and the guess stands; cost None: unknown, counts as nothing."""
         if not self._is_open:
             return
         self._is_open = False
-        if self._use is not None:
-            self._use.in_flight -= 1
-            if usage is not None and self._use.limits.tokens_per_minute is not None:
-                self._use.tokens.level += self._tokens - usage.total
+        self.end()
+        if self._use is not None and usage is not None and self._use.limits.tokens_per_minute is not None:
+            self._use.tokens.level += self._tokens - usage.total
         for purse in self._purses:
             purse.calls -= 1
             purse.reserved = purse.reserved - self._usd if purse.calls else 0.0
@@ -288,7 +294,7 @@ def _check_rights(call: Call, key: KeyRow, now: float) -> None:
                 f"The key {key.id} is for {noun} {own} and the call is for {given}",
                 hint="send it to the address of its own rollout, or to one that names none",
             )
-    if call.door != "models" and not may_call(call.model, limits):
+    if (call.door != "models" or call.model) and not may_call(call.model, limits):
         what = (
             f"may not call {call.model!r}"
             if call.model

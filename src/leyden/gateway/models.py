@@ -1,5 +1,6 @@
 """The list of models that clients may ask for, as OpenAI's and Anthropic's clients read it. Pure."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,13 +18,23 @@ def listing(
     names = [name for name in config.models if "*" not in name]
     if not names:
         return None
-    shape = _openai if family == "openai" else _anthropic
     if only is not None:
+        shape = _openai if family == "openai" else _anthropic
         return shape(only, now) if only in names else None
-    items = [shape(name, now) for name in names]
+    return listed(names, family, now=now)
+
+
+def listed(names: Sequence[str], family: Family, *, now: int) -> dict[str, Any]:
+    """These names as a list of models."""
     if family == "openai":
-        return {"object": "list", "data": items}
-    return {"data": items, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+        return {"object": "list", "data": [_openai(name, now) for name in names]}
+    first, last = (names[0], names[-1]) if names else (None, None)
+    return {
+        "data": [_anthropic(name, now) for name in names],
+        "has_more": False,
+        "first_id": first,
+        "last_id": last,
+    }
 
 
 def _openai(name: str, now: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import aiohttp
 
 from leyden.errors import BadInput, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from leyden.gateway.answer import Answer, first_piece
+from leyden.gateway.call import Family
 from leyden.gateway.config import Upstream
 from leyden.gateway.endpoint import Endpoint
 from leyden.gateway.routing import Target
@@ -33,6 +34,7 @@ class Outgoing(NamedTuple):
     """A request as one target is to get it. path: below the base URL, with its query. headers: the client's, lower-case names.
 
     may_repeat: False for a request that must not run twice: it is asked again only when the upstream surely did not run it.
+    client: whose protocol the client speaks.
     """
 
     method: str
@@ -40,6 +42,7 @@ class Outgoing(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     body: bytes
     may_repeat: bool = True
+    client: Family = "openai"
 
 
 class Dropped(UpstreamBroken):
@@ -98,7 +101,7 @@ class _Line:
         self, loop: asyncio.AbstractEventLoop, target: Target, outgoing: Outgoing
     ) -> aiohttp.ClientResponse:
         body = outgoing.body
-        headers = self._endpoint.headers(outgoing.headers, target)
+        headers = self._endpoint.headers(outgoing.headers, target, client=outgoing.client)
         return await self._session(loop).request(
             outgoing.method,
             self._endpoint.url(outgoing.path, target.model),

@@ -18,6 +18,8 @@ from leyden.gateway.health import Health
 
 # Names that clients make up must not fill the memory: beyond this many the known ones are forgotten and found again.
 _REMEMBERED = 4096
+_PASSING: frozenset[Door] = frozenset({"models", "other"})
+_WHOSE: dict[Family, str] = {"openai": "OpenAI's", "anthropic": "Anthropic's"}
 
 
 class Target(NamedTuple):
@@ -81,7 +83,11 @@ class Router:
         key = (model, door, family)
         found = self._targets.get(key)
         if found is None:
-            found = self._passing(model, family) if door == "other" else self._of_alias(model, door, family)
+            found = (
+                self._passing(model, door, family)
+                if door in _PASSING
+                else self._of_alias(model, door, family)
+            )
             if len(self._targets) >= _REMEMBERED:
                 self._targets.clear()
             self._targets[key] = found
@@ -94,34 +100,34 @@ class Router:
             for each in self._config.models[alias].targets
         ]
 
-    def _passing(self, model: str, family: Family) -> list[Target]:
+    def _passing(self, model: str, door: Door, family: Family) -> list[Target]:
         """Where calls pass that nobody translates: to those targets of the model that speak the client's protocol.
 
         What names no model, such as a file, goes to the first upstream of that protocol, where the client finds it again.
         """
-        if model:
-            found = [
-                target
-                for target in self._of_alias(model, "other", family)
-                if self._passes(target.upstream, family)
-            ]
-        else:
-            found = [
-                Target(name, "", family, False, "")
-                for name in self._config.upstreams
-                if self._passes(name, family)
-            ][:1]
-        if not found:
-            whose = "OpenAI's" if family == "openai" else "Anthropic's"
+        names = (
+            [target.upstream for target in self._of_alias(model, door, family)]
+            if model
+            else self._config.upstreams
+        )
+        passing = [name for name in names if self._passes(name, door, family)]
+        if not passing:
             raise NotFound(
-                f"No upstream {f'of the model {_shortened(model)!r} ' if model else ''}takes this call: it belongs to {whose} API, and is not translated",
+                f"No upstream {f'of the model {_shortened(model)!r} ' if model else ''}takes this call: it belongs to "
+                f"{_WHOSE[family]} API, and is not translated",
                 hint="configure an upstream that speaks it itself",
             )
-        return found
+        if not model:
+            return [Target(passing[0], "", family, False, "")]
+        return [target for target in self._of_alias(model, door, family) if target.upstream in passing]
 
-    def _passes(self, upstream: str, family: Family) -> bool:
+    def lists_models(self, family: Family) -> bool:
+        """Whether an upstream can be asked for its models by a client of this protocol."""
+        return any(self._passes(name, "models", family) for name in self._config.upstreams)
+
+    def _passes(self, upstream: str, door: Door, family: Family) -> bool:
         known = self._config.upstreams[upstream]
-        return "other" in known.doors and known.family == family
+        return door in known.doors and known.family == family
 
     def alias(self, model: str) -> tuple[str, str]:
         """The key of `models` that covers a model's name, and what its star stands for: the whole name when it has none.

@@ -42,7 +42,10 @@ class Parser:
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that end in `piece`."""
-        piece = self._plain(piece)
+        return self._take(self._plain(piece))
+
+    def _take(self, piece: bytes) -> list[Event]:
+        """The events that end in bytes whose line ends are plain."""
         if not piece:
             return []
         if self._is_skipping:
@@ -102,7 +105,7 @@ class Parser:
             return []
         self._is_skipping = False
         self._tail.clear()
-        return self.feed(piece[end + 2 :])
+        return self._take(piece[end + 2 :])
 
     def _event(self, block: bytes) -> Event | None:
         if len(block) > self._limit:

@@ -48,13 +48,15 @@ OnTry = Callable[[Try], None]
 
 
 class Reached:
-    """The answer that the client gets, and where it comes from. tries: all of the call, this one included."""
+    """The answer that the client gets, and where it comes from. tries: all of the call, this one included. ends_at: when the time that a
+    call may take is over, on the loop's clock."""
 
-    __slots__ = ("_answer", "headers", "status", "target", "tries")
+    __slots__ = ("_answer", "ends_at", "headers", "status", "target", "tries")
 
     def __init__(self, target: Target, answer: Answer, tries: int) -> None:
         self.target, self.tries, self._answer = target, tries, answer
         self.status, self.headers = answer.status, answer.headers
+        self.ends_at = answer.ends_at
 
     @property
     def family(self) -> Family:

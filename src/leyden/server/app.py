@@ -21,6 +21,7 @@ from leyden.asgi import (
     Send,
     Unprocessable,
     error_reply,
+    raw_path,
     send_reply,
     unexpected_reply,
 )
@@ -87,7 +88,7 @@ class Server:
         began = time.perf_counter()
         path, method, status = scope["path"], scope["method"], 499
         handler, params = match(HOT, method, path)
-        door = doors.find(method, path) if handler is None else None
+        door = doors.find(method, raw_path(scope)) if handler is None else None
         template = "(refused)"
         try:
             caller = await self._guard.caller(scope)
