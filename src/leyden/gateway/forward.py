@@ -6,13 +6,11 @@ a client that leaves cancels the upstream's work. Refuses to know: who may call,
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 import orjson
 
@@ -20,6 +18,7 @@ from leyden.asgi import Receive, Send
 from leyden.errors import BadFormat, BadInput, LeydenError, UpstreamBroken, UpstreamError, UpstreamTimeout
 from leyden.gateway.call import Call, Door, Exchange, Outcome
 from leyden.gateway.decoding import Decoded, Decoder, decoded
+from leyden.gateway.heads import encoding_of, head_of, request_id_of
 from leyden.gateway.hold import stopping
 from leyden.gateway.leaving import Leaving
 from leyden.gateway.outgoing import Request, Settled, request
@@ -35,11 +34,6 @@ from leyden.ingest.shapes import is_list, is_object
 _WHOLE_BYTES = 8 * 2**20
 _MOST_TRANSLATED = 64 * 2**20
 _LATE_S = 1.0
-_UNSENDABLE = re.compile(
-    rb"[\x00-\x08\x0a-\x1f\x7f]"
-)  # in a header; HTTP clients read what no server may write
-_REQUEST_ID = {"openai": b"x-request-id", "anthropic": b"request-id"}
-_LONGEST_ID = 256
 
 log = logging.getLogger("leyden.gateway")
 
@@ -135,7 +129,7 @@ class Forward:
         )
         self._last, self._tries = reached.target, reached.tries
         self._status = reached.status
-        self._request_id = _request_id(call, reached)
+        self._request_id = request_id_of(call, reached)
         # Who waits for the client to take what it is given waits no longer than a call may take.
         self._expiry = asyncio.get_running_loop().call_at(reached.ends_at + _LATE_S, self._expire, task)
         has_body = _has_body(reached.status)
@@ -217,7 +211,7 @@ class Forward:
             return
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if rendered.translator is not None:
-            body = _answer(rendered.translator, reached, decoded(pieces, _encoding_of(reached)))
+            body = _answer(rendered.translator, reached, decoded(pieces, encoding_of(reached)))
         await self._start(reached, length=len(body))
         await self._body(body, more=False)
 
@@ -252,24 +246,14 @@ class Forward:
     async def _start(self, reached: Reached, *, length: int | None = None) -> None:
         rendered = self._rendered[reached.target]
         changes = rendered.translator is not None or self._leaves_usage_out(reached)
-        # The server that serves the client says the date itself. A stream may end with an event of ours, beyond any length that was said.
-        dropped = {b"date"}
-        if length is None and self.call.is_stream:
-            dropped.add(b"content-length")
-        if changes:
-            dropped |= {b"content-length", b"content-encoding"}
-        headers = [(name, value) for name, value in reached.headers if name not in dropped]
-        if _UNSENDABLE.search(b"".join([value for _, value in headers])):
-            headers = [(name, value) for name, value in headers if not _UNSENDABLE.search(value)]
-        if changes and length is not None:
-            headers.append((b"content-length", str(length).encode()))
-        if rendered.translator is not None:
-            headers = [(name, value) for name, value in headers if name != b"content-type"]
-            kind = b"text/event-stream" if length is None else b"application/json"
-            headers.append((b"content-type", kind))
-        if self.call.family == "anthropic" and not _header(reached, b"request-id"):
-            headers.append((b"request-id", (self._request_id or "").encode()))
-        headers += _about(self.call, reached)
+        headers = head_of(
+            self.call,
+            reached,
+            changes=changes,
+            is_translated=rendered.translator is not None,
+            length=length,
+            request_id=self._request_id,
+        )
         self._started = True
         await self._tell({"type": "http.response.start", "status": reached.status, "headers": headers})
 
@@ -277,7 +261,7 @@ class Forward:
         """Whether the client gets this stream without the counts that only we asked for. One that comes compressed, which it was asked not
         to, passes with them: the client reads it as it is."""
         asks = self.call.is_stream and self._rendered[reached.target].request.asks_usage
-        return asks and reached.status < 400 and not _encoding_of(reached)
+        return asks and reached.status < 400 and not encoding_of(reached)
 
     async def _body(self, piece: bytes, *, more: bool) -> None:
         await self._tell({"type": "http.response.body", "body": piece, "more_body": more})
@@ -329,7 +313,7 @@ class Forward:
             upstream_model=None if target is None else target.model,
             tries=self._tries or int(rendered is not None),
             body=self.kept,
-            encoding="" if self._reached is None else _encoding_of(self._reached),
+            encoding="" if self._reached is None else encoding_of(self._reached),
             is_cut=self._is_cut,
             first_byte_ns=self._first_ns,
             ended_ns=time.time_ns(),
@@ -347,27 +331,9 @@ def _has_body(status: int) -> bool:
     return status not in (204, 304)
 
 
-def _request_id(call: Call, reached: Reached) -> str | None:
-    """What the answer is called in its headers. Anthropic's clients get a name in any case: their telemetry tells calls apart by it."""
-    said = _header(reached, _REQUEST_ID[call.family])
-    if said:
-        return said[:_LONGEST_ID]
-    return f"req_{uuid4().hex[:24]}" if call.family == "anthropic" else None
-
-
-def _header(reached: Reached, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in reached.headers if name == wanted), "")
-
-
-def _encoding_of(reached: Reached) -> str:
-    """How the body is encoded; "" when it is not."""
-    found = _header(reached, b"content-encoding")
-    return "" if found.strip().lower() == "identity" else found
-
-
 def _decoder(reached: Reached) -> Decoder | None:
     """For a body that has to be read while it comes; None when it is plain. Raises UpstreamBroken for an encoding nobody knows."""
-    encoding = _encoding_of(reached)
+    encoding = encoding_of(reached)
     try:
         return Decoder(encoding) if encoding else None
     except BadFormat as fault:
@@ -383,7 +349,7 @@ def _undone(decoder: Decoder, piece: bytes, reached: Reached) -> Iterator[bytes]
 
 
 def _undecodable(reached: Reached, fault: BadFormat) -> UpstreamBroken:
-    name, encoding = reached.target.upstream, _encoding_of(reached)
+    name, encoding = reached.target.upstream, encoding_of(reached)
     return UpstreamBroken(
         f"Upstream {name!r} sent an answer that is no {encoding}: {fault.message}", phase="idle"
     )
@@ -417,14 +383,3 @@ def _error_event(error: LeydenError, call: Call) -> bytes:
     _, _, body = refusal(error, call.family)
     name = b"event: error\n" if call.family == "anthropic" or call.door == "responses" else b""
     return name + b"data: " + body + b"\n\n"
-
-
-def _about(call: Call, reached: Reached) -> list[tuple[bytes, bytes]]:
-    """What the client may want to know of us, in headers of our own."""
-    found = [
-        (b"x-leyden-upstream", reached.target.upstream.encode("latin-1", "replace")),
-        (b"x-leyden-tries", str(reached.tries).encode()),
-    ]
-    if call.identity.rollout_id is not None:
-        found.append((b"x-leyden-rollout", call.identity.rollout_id.encode("latin-1", "replace")))
-    return found
