@@ -192,7 +192,7 @@ class Gateway:
     def _spent(self, account: Account) -> float:
         with self._store.database.read() as tx:
             if account.day is None:
-                return spend.of_rollout(tx, account.id)
+                return spend.of_rollout(tx, account.id, project=account.project)
             return spend.of_key(tx, account.id, project=account.project, day=account.day)
 
     def _guessed_price(self, call: Call, usage: Usage) -> float | None:
