@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from faults.processes import until
 from gateway.exchanges import IDENTITY, call, exchange
 from gateway.test_recording import record
-from leyden.errors import BadInput
+from leyden.errors import BadInput, StoreUnwritable
 from leyden.gateway.app import spent
 from leyden.gateway.call import Exchange
 from leyden.gateway.capture import Capture
@@ -295,6 +295,69 @@ def test_closing_gives_up_on_a_store_that_stays_away(busy: Store, file: Path) ->
     assert (capture.counts.recorded, capture.counts.lost) == (0, 1)
     assert not capture.has_room
     assert capture.offer(exchange()) is False
+
+
+@contextmanager
+def read_only(store: Store) -> Iterator[None]:
+    """The writer's connection takes no writes, which holds for root too: SQLite and PostgreSQL each have a setting for it."""
+    if store.database.is_sqlite:
+        off, on = "PRAGMA query_only=ON", "PRAGMA query_only=OFF"
+    else:
+        off, on = "SET default_transaction_read_only=on", "SET default_transaction_read_only=off"
+
+    def say(words: str) -> None:
+        # Not with the writer: SQLite begins no change then. Its connection is the engine's only one.
+        if store.database.is_sqlite:
+            with store.database.engine.connect() as connection:
+                connection.exec_driver_sql(words)
+        else:
+            store.writer.run(lambda tx: tx.driver(words))
+
+    say(off)
+    try:
+        yield
+    finally:
+        say(on)
+
+
+def test_calls_wait_for_a_store_that_is_read_only_and_are_stored_once(store: Store) -> None:
+    with capturing(store, most_calls=50) as capture:
+        with read_only(store):
+            assert all(capture.offer(exchange()) for _ in range(50))
+            with pytest.raises(StoreUnwritable, match="cannot be written"):
+                store.writer.run(lambda tx: tx.run(sa.text("DELETE FROM span")))
+            assert not capture.has_room  # what the strict mode asks before it lets a call through
+            assert capture.offer(exchange()) is False
+            assert (capture.counts.recorded, capture.counts.lost) == (0, 1)
+        assert until(lambda: capture.counts.recorded == 50)
+    assert len({span.span_id for span in stored(store)}) == 50
+    assert capture.counts.lost == 1
+
+
+def test_closing_gives_up_on_a_store_that_stays_read_only(store: Store) -> None:
+    with read_only(store):
+        capture = Capture(store, record, quiet_s=900)
+        capture.offer(exchange())
+        capture.close(patience_s=0.1)
+    assert (capture.counts.recorded, capture.counts.lost) == (0, 1)
+
+
+def test_a_call_that_can_never_be_stored_is_lost_alone_once_a_read_only_store_takes_writes(
+    store: Store,
+) -> None:
+    def read(one: Exchange) -> Recorded:
+        found = record(one)
+        if one.call.identity.rollout_id == "ro-7":
+            return found._replace(record=found.record._replace(input_tokens=2**70))
+        return found
+
+    with capturing(store, read=read) as capture:
+        with read_only(store):
+            for n in range(10):
+                capture.offer(numbered(n))
+            assert capture.counts.lost == 0
+        assert until(lambda: capture.pending == 0)
+    assert (capture.counts.recorded, capture.counts.lost) == (9, 1)
 
 
 LONG = "".join(f"{n:04x}" for n in range(4000))

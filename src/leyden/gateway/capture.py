@@ -1,7 +1,8 @@
 """From the end of a call to the store, off the path of every request.
 
 Promises: `offer` never waits; what waits is bounded in number and in bytes, and past the bound the call is counted as lost, nothing
-else. While the store is away, what was offered waits and is tried again. `close` stores what was offered. Refuses to know: HTTP.
+else. While the store is away, locked, full or read-only, what was offered waits and is tried again; a call that it can never hold is
+lost alone. `close` stores what was offered. Refuses to know: HTTP.
 """
 
 import logging
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreFull
+from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreFull, StoreUnwritable
 from leyden.gateway.call import Exchange
 from leyden.gateway.elsewhere import moved
 from leyden.gateway.identity import attempt_of, own_rollout
@@ -170,7 +171,7 @@ class Capture:
             try:
                 refused = self._stored(calls, project, size=size)
                 break
-            except (StoreBusy, StoreFull, ServerUnreachable) as error:
+            except (StoreBusy, StoreFull, StoreUnwritable, ServerUnreachable) as error:
                 if self._give_up_at is not None and time.monotonic() > self._give_up_at:
                     self._lose(len(calls), error.message)
                     return
@@ -189,7 +190,7 @@ class Capture:
             self._lose(len(refused), refused[0])
 
     def _stored(self, calls: list[tuple[Exchange, Recorded]], project: str, *, size: int) -> list[str]:
-        """Store calls once; why some of them were refused. Raises StoreBusy, StoreFull, ServerUnreachable while that is away."""
+        """Store calls once; why some of them were refused. Raises StoreBusy, StoreFull, StoreUnwritable, ServerUnreachable while it is away."""
         return self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
 
     def _write(self, tx: Tx, calls: list[tuple[Exchange, Recorded]], project: str) -> list[str]:
