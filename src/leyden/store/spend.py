@@ -7,6 +7,7 @@ Refuses to know: limits, prices, spans.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from operator import add as plus
 from typing import Any, Literal, NamedTuple
 
@@ -130,8 +131,8 @@ def _each(tx: Tx, statement: Statement, names: Sequence[str], rows: list[tuple[A
         return
     sql, order, _ = statement.on(tx.dialect)
     named = [dict(zip(names, row, strict=True)) for row in rows]
-    cursor: Any = tx.connection.connection.cursor()
-    cursor.executemany(sql, [[row[name] for name in order] for row in named] if tx.is_sqlite else named)
+    with closing(tx.connection.connection.cursor()) as cursor:
+        cursor.executemany(sql, [[row[name] for name in order] for row in named] if tx.is_sqlite else named)
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
