@@ -171,7 +171,7 @@ def test_what_was_changed_in_a_file_is_noticed(leyden: Leyden, tmp_path: Path) -
     [
         ("", "the input is empty"),
         ("hello\n", "no export of Leyden"),
-        ('{"type":"header","format":"leyden-export","version":2,"leyden":"9.1"}\n', "reads up to 1"),
+        ('{"type":"header","format":"leyden-export","version":3,"leyden":"9.1"}\n', "reads up to 2"),
         ('{"type":"header","format":"leyden-export","version":1}\n{"type":"span"}\n', "Line 2 of the export"),
         ('{"type":"header","format":"leyden-export","version":1}\n{"type":"mystery"}\n', "Line 2 of the export"),
         ('{"type":"header","format":"leyden-export","version":1}\n{"type":"end","counts":{"span":2},"digest":""}\n', "2 lines of type span"),

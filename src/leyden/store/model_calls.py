@@ -9,7 +9,7 @@ looked for as bytes. Nothing is looked for in rollouts that the gateway never sa
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -75,6 +75,19 @@ def remember(tx: Tx, calls: Iterable[Seen]) -> None:
     for call in calls:
         if len(call.response_id) >= _SHORTEST_ID:
             tx.hot(REMEMBER, rollout_id=call.rollout_id, response_id=call.response_id, end_ns=call.end_ns)
+
+
+def latest(rollout_ids: Sequence[str]) -> sa.Select[*tuple[Any, ...]]:
+    """The rows of the calls of each rollout among which a report is looked for, the oldest first."""
+    newest_first = (c.c.end_ns.desc(), c.c.response_id.desc())
+    place = sa.func.row_number().over(partition_by=c.c.rollout_id, order_by=newest_first).label("place")
+    numbered = sa.select(c, place).where(c.c.rollout_id.in_(rollout_ids)).subquery()
+    columns = [numbered.c[column.name] for column in c.columns]
+    return (
+        sa.select(*columns)
+        .where(numbered.c.place <= LATEST)
+        .order_by(numbered.c.rollout_id, numbered.c.end_ns, numbered.c.response_id)
+    )
 
 
 def without_repeats(tx: Tx, rollout_id: str, records: Sequence[SpanRecord]) -> list[SpanRecord]:
