@@ -15,6 +15,7 @@
     ├── StoreError                  the database refused or failed                          500
     │   ├── StoreBusy               locked past its timeout, or the write queue is full     503
     │   ├── StoreFull               no space left where the database lives                  507
+    │   ├── StoreUnwritable         read-only, not to be opened, or its disk fails          503
     │   └── SchemaTooNew            the database was written by a newer Leyden              500
     ├── ServerUnreachable           the client got no answer from a Leyden server           503
     ├── UpstreamError               a model server failed the gateway                       502
@@ -148,6 +149,13 @@ class StoreFull(StoreError):
 
     code = "store_full"
     status = 507
+
+
+class StoreUnwritable(StoreError):
+    """The database takes no writes as things are: it is read-only, cannot be opened, or its disk fails. Somebody may mend that."""
+
+    code = "store_unwritable"
+    status = 503
 
 
 class SchemaTooNew(StoreError):

@@ -71,6 +71,24 @@ def test_parquet_is_lossless_and_reads_with_other_tools(leyden: Leyden, tmp_path
 
 
 @pytest.mark.usefixtures("filled")
+def test_parquet_holds_prices_and_a_folder_without_what_version_2_added_is_read(
+    leyden: Leyden, tmp_path: Path
+) -> None:
+    assert leyden("costs", "prices", "set", "ollama/*", "--input", "1.5", "--output", "2").code == 0
+    path, other = tmp_path / "week", str(tmp_path / "other.db")
+    assert leyden("export", "--format", "parquet", "--out", str(path)).code == 0
+    assert body(b"".join(export_parquet.lines(path)).decode()) == body(leyden("export").out)
+    (path / "prices.parquet").unlink()
+    said = leyden("import", "leyden", str(path), "--db", other)
+    assert "should hold 1 lines of type price and has 0" in said.err
+    assert leyden("costs", "prices", "delete", "ollama/*").code == 0
+    assert leyden("export", "--format", "parquet", "--out", str(path), "--force").code == 0
+    for name in ("prices", "spend", "rollout_spend", "model_calls"):
+        (path / f"{name}.parquet").unlink()
+    assert leyden("import", "leyden", str(path), "--db", other).code == 0
+
+
+@pytest.mark.usefixtures("filled")
 def test_otlp_json_is_one_request_a_line(leyden: Leyden) -> None:
     requests = [
         json.loads(line) for line in leyden("export", "--format", "otlp-json").out.strip().split("\n")
@@ -171,7 +189,7 @@ def test_what_was_changed_in_a_file_is_noticed(leyden: Leyden, tmp_path: Path) -
     [
         ("", "the input is empty"),
         ("hello\n", "no export of Leyden"),
-        ('{"type":"header","format":"leyden-export","version":2,"leyden":"9.1"}\n', "reads up to 1"),
+        ('{"type":"header","format":"leyden-export","version":3,"leyden":"9.1"}\n', "reads up to 2"),
         ('{"type":"header","format":"leyden-export","version":1}\n{"type":"span"}\n', "Line 2 of the export"),
         ('{"type":"header","format":"leyden-export","version":1}\n{"type":"mystery"}\n', "Line 2 of the export"),
         ('{"type":"header","format":"leyden-export","version":1}\n{"type":"end","counts":{"span":2},"digest":""}\n', "2 lines of type span"),

@@ -261,16 +261,6 @@ def test_a_file_in_the_place_of_the_folder_is_told_by_its_name(tmp_path: Path) -
     )
 
 
-def test_a_database_of_a_newer_leyden_is_refused_with_what_to_do(database_url: str) -> None:
-    store = open_store(Settings(db=database_url))
-    store.writer.run(lambda tx: tx.run(sa.text("UPDATE alembic_version SET version_num = '9999'")))
-    store.close()
-    run = leyden("info", "--db", database_url)
-    assert "was written by a newer Leyden (schema 9999" in refused(run)
-    assert "upgrade Leyden" in run.stderr
-    assert "Error: " in leyden("up", "--port", "0", "--db", database_url).stderr.splitlines()[0]
-
-
 def test_a_postgresql_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
     said = refused(leyden("info", "--db", f"postgresql://me:secret@/nothing?host={tmp_path}"))
     assert "does not answer" in said

@@ -13,6 +13,7 @@ import json
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from starlette.testclient import TestClient
 import postgres_cluster
 from fakes.model_answers import anthropic_events, chat_events, event
 from fakes.model_server import CLOSE, RESET, Answer, Gate, ModelServer, Step, answer, chat, raw, stream
-from faults.processes import running, until
+from faults.processes import leyden, running, until
 from gateway.serving import (
     QUESTION,
     Calling,
@@ -333,6 +334,36 @@ def test_calls_go_on_while_the_database_is_locked_and_are_recorded_once_after(
         assert len({span.sequence_id for span in spans}) == 22
         state = gate.settled(22)
         assert (state["recorded"], state["lost"], state["pending"]) == (22, 0, 0)
+
+
+def test_a_store_that_is_locked_for_a_minute_costs_no_call_and_no_second(
+    tmp_path: Path, model: ModelServer
+) -> None:
+    calls, every_s = 600, 0.1
+    with own_process(tmp_path, only(model)) as gate:
+        gate.post()
+        gate.settled(1)
+        other = sqlite3.connect(tmp_path / "leyden.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        began, took_s = time.monotonic(), list[float]()
+        try:
+            for n in range(calls):
+                time.sleep(max(0.0, began + n * every_s - time.monotonic()))
+                before = time.monotonic()
+                assert gate.post().status_code == 200
+                took_s.append(time.monotonic() - before)
+            assert time.monotonic() - began > calls * every_s - 1
+            assert gate.state()["recorded"] == 1
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        assert max(took_s) < 1, sorted(took_s)[-5:]
+        state = gate.settled(calls + 1)
+        assert (state["recorded"], state["lost"], state["pending"]) == (calls + 1, 0, 0)
+        spans = gate.spans(calls + 1)
+        assert len({span.span_id for span in spans}) == len({span.sequence_id for span in spans}) == calls + 1
+    checked = leyden("db", "check", "--deep", "--db", str(tmp_path / "leyden.db"))
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_calls_go_on_while_postgresql_is_down_and_are_recorded_once_after(

@@ -1,21 +1,29 @@
 """A project out of one store and into another: everything that can be asked for comes back equal."""
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from ingest.otlp_bodies import request
 from leyden.errors import BadFormat, BadInput
+from leyden.ingest.export_lines import Seal, encode
 from leyden.ingest.readers import READERS
 from leyden.ingest.record import RecordedRun
 from leyden.sdk.client import Client
 from leyden.server.app import create_app
 from leyden.server.auth import scope_needed
 from leyden.settings import Settings
+from leyden.store import model_calls, spend, tables
+from leyden.store.model_calls import Seen
+from leyden.store.opening import open_store
 from leyden.types import PromptTemplate, RolloutConfig
+from store.test_spend import DAY, make_call
 
 ODD = 'Grüße "日本" \U0001f600 \t\n end'
 
@@ -70,6 +78,34 @@ def fill(client: Client) -> None:
         client.set_finding_status(finding.fingerprint, "accepted")
 
 
+def spend_some(db: str, client: Client, *, usd: float = 0.25) -> list[str]:
+    """What a gateway leaves behind: prices, spend per day and rollout, and calls that an SDK may still report."""
+    client.set_price("ollama/*", {"input": 1.5, "output": 2.0})
+    ids = [one.rollout_id for one in client.rollouts().items][:3]
+    store = open_store(Settings(db=db))
+    calls = [make_call(rollout_id=id_, usd=usd, day=DAY + n, agent=ODD) for n, id_ in enumerate(ids)]
+    seen = [
+        Seen(id_, (f"chatcmpl-{n:05}",), n, n + 10)
+        for id_ in ids[:2]
+        for n in range(model_calls.MOST_IDS + 5)
+    ]
+    store.writer.run(lambda tx: spend.add(tx, calls))
+    store.writer.run(lambda tx: model_calls.remember(tx, seen))
+    store.close()
+    return ids
+
+
+def booked(db: str) -> dict[str, Any]:
+    """Rows of what a gateway leaves behind."""
+    found: dict[str, Any] = {}
+    store = open_store(Settings(db=db))
+    with store.database.read() as tx:
+        for table in (tables.price_override, tables.spend, tables.spend_rollout):
+            found[table.name] = sorted(tuple(row) for row in tx.all(sa.select(table)))
+    store.close()
+    return found
+
+
 def exported(client: Client, **which: Any) -> bytes:
     with client.export(**which) as pieces:
         return b"".join(pieces)
@@ -118,6 +154,76 @@ def test_an_export_put_into_another_store_shows_the_same_and_exports_the_same(
         assert [r.rollout_id for r in other.dequeue(limit=9)] == [
             r.rollout_id for r in client.dequeue(limit=9)
         ]
+
+
+def test_what_calls_cost_comes_back_once_with_prices_and_calls_that_may_be_reported(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    fill(client)
+    ids = spend_some(settings.db, client)
+    made, other_db = exported(client), str(tmp_path / "other.db")
+    with opened(other_db) as other:
+        answer = other.import_export([made])
+        assert (answer["left"], answer["conflicts"]) == (0, [])
+        counts = {noun: answer["added"][noun] for noun in ("price", "spend", "rollout_spend", "model_call")}
+        assert counts == {"price": 1, "spend": 3, "rollout_spend": 3, "model_call": 2 * model_calls.MOST_IDS}
+        again = other.import_export([made])
+        assert (sum(again["added"].values()), again["left"]) == (0, 0)
+        assert body(exported(other)) == body(made)
+        assert booked(other_db) == booked(settings.db)
+        # The last call is reported late: it is counted as the call that the gateway saw.
+        told = {
+            "gen_ai.response.id": f"chatcmpl-{model_calls.MOST_IDS + 4:05}",
+            "gen_ai.operation.name": "chat",
+        }
+        attempt_id = other.attempts(ids[0]).items[-1].attempt_id
+        other.add_spans([span(ids[0], attempt_id, "f" * 16, name="chat", attributes=told)])
+        kinds = other.request("GET", f"/api/rollouts/{ids[0]}/spans")["items"]
+        assert [one["kind"] for one in kinds if one["span_id"] == "f" * 16] == ["span"]
+
+
+def test_spend_that_differs_stays_as_it_is_and_is_named(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    fill(client)
+    spend_some(settings.db, client)
+    before = exported(client)
+    spend_some(settings.db, client)
+    with opened(str(tmp_path / "other.db")) as other:
+        other.import_export([exported(client)])
+        held = booked(str(tmp_path / "other.db"))
+        answer = other.import_export([before])
+        assert answer["left"] == 7  # three days, three rollouts, and the price that was set again
+        assert sum(answer["added"].values()) == 0
+        assert any(line.startswith(f"spend {DAY} key-1 ") for line in answer["conflicts"])
+        assert booked(str(tmp_path / "other.db")) == held
+
+
+def test_spend_and_prices_go_with_the_whole_and_a_rollouts_with_it(
+    client: Client, settings: Settings
+) -> None:
+    fill(client)
+    [one, *_] = spend_some(settings.db, client)
+    nouns = Counter(json.loads(line)["type"] for line in exported(client, rollout_ids=[one]).splitlines())
+    assert (nouns["rollout_spend"], nouns["model_call"]) == (1, model_calls.MOST_IDS)
+    assert (nouns["spend"], nouns["price"]) == (0, 0)
+
+
+def test_an_export_of_version_1_is_read(client: Client) -> None:
+    assert client.rollouts().total == 0
+    seal = Seal()
+    seal.add(ROLLOUT, "rollout")
+    client.import_export([HEAD, ROLLOUT, seal.end()])
+    assert client.rollouts().total == 1
+
+
+def test_a_price_that_is_none_is_left_out(client: Client) -> None:
+    seal, bad = Seal(), [encode("price", ("m", rates, 1.0)) for rates in ('{"input": -1}', "nonsense", "[]")]
+    for line in bad:
+        seal.add(line, "price")
+    answer = client.import_export([HEAD, *bad, seal.end()])
+    assert answer["conflicts"] == ["price m: its rates are none"] * 3
+    assert client.prices() == []
 
 
 def test_a_store_survives_the_way_to_the_other_database_and_back(

@@ -3,10 +3,12 @@
 import pytest
 import sqlalchemy as sa
 
-from leyden.store import check, deletion, findings, indexing, pack, tables
+from leyden.store import check, deletion, findings, indexing, model_calls, orphans, pack, spend, tables
 from leyden.store.engine import Tx
+from leyden.store.model_calls import Seen
 from leyden.store.opening import Store
 from store.test_deletion import NOW, a_finding, add_rollout
+from store.test_spend import make_call
 
 DAMAGE = {
     "a payload is lost": ("DELETE FROM span_payload WHERE id = 1", "spans have a payload, once: span 1 of ro-1 has no payload"),
@@ -53,6 +55,14 @@ DAMAGE = {
         "UPDATE rollup SET spans = spans + 1 WHERE grain = 3600",
         "sums per hour and day equal a recount: rollup ",
     ),
+    "spend is nobody's": (
+        "INSERT INTO spend_rollout (rollout_id, calls, cost_nano) VALUES ('ro-x', 1, 1)",
+        "spend belongs to a rollout: spend of ro-x, which is not there",
+    ),
+    "a model call is nobody's": (
+        "INSERT INTO model_call (rollout_id, response_id, end_ns) VALUES ('ro-x', 'chatcmpl-1', 1)",
+        "model calls belong to a rollout: model call of ro-x, which is not there",
+    ),
     "a pack is nobody's": (
         "INSERT INTO pack (project, rollout_id, part, spans, raw_bytes, packed_bytes, create_time, directory) "
         "VALUES ('default', 'ro-x', 0, 0, 0, 0, 1.0, '')",
@@ -83,6 +93,26 @@ def test_damage_is_found_and_named(filled: Store, damage: str) -> None:
     found = check.problems(filled.database)
     assert any(line.startswith(expected) for line in found), found
     assert all(line.endswith(")") for line in found), "each says what to do"
+
+
+def test_what_is_left_of_rollouts_that_are_gone_is_dropped_and_nothing_else(filled: Store) -> None:
+    lost = [make_call(rollout_id="ro-1")]
+    seen = [Seen(rollout_id, (f"chatcmpl-{n}",), n, n) for rollout_id in ("ro-1", "ro-x") for n in range(3)]
+
+    def leave(tx: Tx) -> None:
+        spend.add(tx, lost)
+        model_calls.remember(tx, seen)
+        tx.run(sa.insert(tables.spend_rollout), {"rollout_id": "ro-y", "calls": 1, "cost_nano": 1})
+
+    filled.writer.run(leave)
+    with filled.database.read() as tx:
+        assert orphans.count(tx) == 4
+    assert orphans.drop(filled.database, filled.writer) == 4
+    assert orphans.drop(filled.database, filled.writer) == 0
+    assert check.problems(filled.database) == []
+    with filled.database.read() as tx:
+        assert tx.first(sa.select(sa.func.count()).select_from(tables.model_call))[0] == 3
+        assert spend.of_rollout(tx, "ro-1", project="default") == 0.25
 
 
 def test_of_much_damage_the_first_is_told_and_the_rest_counted(store: Store) -> None:

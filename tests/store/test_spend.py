@@ -4,13 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trials
 from hypothesis import strategies as st
 
 from leyden.ingest.usage import Usage
 from leyden.settings import Settings
-from leyden.store import spend
+from leyden.store import spend, tables
+from leyden.store.engine import Tx
 from leyden.store.opening import Store, open_store
 from leyden.store.spend import Cost, Dimension, Spent
 from store.conftest import delete
@@ -37,6 +39,7 @@ def costs(store: Store, by: Dimension = "model", *, project: str = "default", da
 
 
 def test_calls_add_up_by_whatever_one_asks(store: Store) -> None:
+    store.writer.run(lambda tx: add_rollout(tx, "ro-1", now=NOW))
     keep(store, make_call(), make_call(key_id="key-2", agent=None, usd=1.0, rollout_id="ro-2"))
     keep(
         store,
@@ -59,8 +62,9 @@ def test_calls_add_up_by_whatever_one_asks(store: Store) -> None:
     with store.database.read() as tx:
         assert spend.of_key(tx, "key-1", project="default", day=DAY) == 0.75
         assert spend.of_key(tx, "key-1", project="default", day=DAY + 1) == 0.0
-        assert spend.of_rollout(tx, "ro-1") == 1.0
-        assert spend.of_rollout(tx, "ro-unknown") == 0.0
+        assert spend.of_rollout(tx, "ro-1", project="default") == 1.0
+        assert spend.of_rollout(tx, "ro-1", project="other") == 0.0
+        assert spend.of_rollout(tx, "ro-unknown", project="default") == 0.0
 
 
 def test_an_unknown_cost_is_counted_and_is_not_nothing(store: Store) -> None:
@@ -90,7 +94,19 @@ def test_what_was_spent_on_a_rollout_goes_with_it_and_the_day_stays(store: Store
     keep(store, make_call())
     store.writer.run(lambda tx: delete(tx, "ro-1"))
     with store.database.read() as tx:
-        assert spend.of_rollout(tx, "ro-1") == 0.0
+        assert spend.of_rollout(tx, "ro-1", project="default") == 0.0
+        assert spend.of_key(tx, "key-1", project="default", day=DAY) == 0.25
+
+
+def test_what_is_spent_in_the_group_of_writes_that_deletes_its_rollout_goes_with_it(store: Store) -> None:
+    def spend_and_delete(tx: Tx) -> None:
+        spend.add(tx, [make_call()])
+        delete(tx, "ro-1")
+
+    store.writer.run(lambda tx: add_rollout(tx, "ro-1", now=NOW))
+    store.writer.run(spend_and_delete)
+    with store.database.read() as tx:
+        assert tx.first(sa.select(sa.func.count()).select_from(tables.spend_rollout))[0] == 0
         assert spend.of_key(tx, "key-1", project="default", day=DAY) == 0.25
 
 

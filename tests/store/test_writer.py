@@ -1,6 +1,10 @@
 """The writer: answers after the commit, undoes a failure alone, refuses when too much waits."""
 
+import gc
+import sqlite3
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -108,3 +112,29 @@ def test_a_full_disk_fails_the_write_with_its_name_and_keeps_what_was_there(tmp_
         )
     assert projects(store) == {"before"}
     store.close()
+
+
+def test_collecting_garbage_never_waits_for_a_database_that_is_locked(tmp_path: Path) -> None:
+    # What a failed write leaves is freed by any thread, an event loop's among them.
+    store = open_store(Settings(db=str(tmp_path / "leyden.db"), busy_timeout_s=0.2))
+    other = sqlite3.connect(tmp_path / "leyden.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    gc.disable()
+    try:
+        for name in ("first", "second"):
+            with pytest.raises(StoreBusy):
+                store.writer.run(add_project(name))
+        store.database.engine.connect().exec_driver_sql("PRAGMA busy_timeout=2000")
+        waiting = threading.Thread(target=store.writer.run, args=(add_project("third"),))
+        waiting.start()
+        time.sleep(0.2)  # it waits in SQLite by then
+        began = time.monotonic()
+        gc.collect()
+        took_s = time.monotonic() - began
+        other.execute("ROLLBACK")
+        waiting.join()
+    finally:
+        gc.enable()
+        other.close()
+        store.close()
+    assert took_s < 1

@@ -12,7 +12,8 @@ from leyden.cli.units import many
 def command(dry_run: bool, store: str | None, db: str | None) -> None:
     """Add up the sums per hour and day again, from the spans. Others may use the database meanwhile.
 
-    They are kept with every write, so this is for when `leyden db check` says that they are wrong.
+    They are kept with every write, so this is for when `leyden db check` says that they are wrong. Costs and calls of rollouts
+    that are not there any more are dropped.
 
     \b
     Example:

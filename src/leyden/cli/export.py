@@ -52,8 +52,8 @@ def command(
     """Write rollouts with everything recorded of them to a file, a folder or a pipe.
 
     `leyden import leyden` reads it again, into any store; nothing is lost but keys, which never leave a store. With a filter the
-    rollouts that match are written, and all resources; workers and findings go with the whole only. FILTER says which:
-    docs/how-to/filter.md has its fields.
+    rollouts that match are written, and all resources; workers, prices, costs per day and findings go with the whole only. FILTER says
+    which: docs/how-to/filter.md has its fields.
 
     \b
     Examples:

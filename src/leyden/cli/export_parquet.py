@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from leyden.errors import BadFormat, MissingExtra
-from leyden.ingest.export_lines import COLUMNS, FIELDS, OF_ROLLOUT, decode, encode
+from leyden.ingest.export_lines import COLUMNS, FIELDS, OF_ROLLOUT, SINCE_2, decode, encode
 
 # Of one row group.
 _GROUP_ROWS, _GROUP_BYTES = 50_000, 16 * 2**20
@@ -23,9 +23,13 @@ _READ_ROWS = 256
 FILES = {
     "resources": "resources.parquet",
     "worker": "workers.parquet",
+    "price": "prices.parquet",
+    "spend": "spend.parquet",
     "rollout": "rollouts.parquet",
     "attempt": "attempts.parquet",
     "score": "scores.parquet",
+    "rollout_spend": "rollout_spend.parquet",
+    "model_call": "model_calls.parquet",
     "span": "spans.parquet",
     "finding": "findings.parquet",
     "evidence": "evidence.parquet",
@@ -133,7 +137,7 @@ def lines(directory: Path) -> Iterator[bytes]:
             hint="name the folder that `leyden export` made",
         ) from None
     yield ends.get("header", "").encode()
-    for noun in ("resources", "worker"):
+    for noun in ("resources", "worker", "price", "spend"):
         yield from (encode(noun, row) for row in _rows(directory, noun))
     yield from _rollouts(directory)
     for noun in ("finding", "evidence"):
@@ -163,6 +167,8 @@ def _rollouts(directory: Path) -> Iterator[bytes]:
 def _rows(directory: Path, noun: str) -> Iterator[tuple[Any, ...]]:
     arrow, parquet = _arrow()
     path = directory / FILES[noun]
+    if noun in SINCE_2 and not path.exists():
+        return  # of version 1; were it lost, the counts at the end would tell
     names = list(COLUMNS[noun])
     try:
         with parquet.ParquetFile(path, pre_buffer=False) as file:

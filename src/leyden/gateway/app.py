@@ -23,6 +23,7 @@ from leyden.gateway.deployments import Deployments, Served
 from leyden.gateway.doors import Address
 from leyden.gateway.forward import Forward, broken
 from leyden.gateway.hold import Hold, stopping
+from leyden.gateway.identity import own_rollout
 from leyden.gateway.incoming import Incoming, family_of
 from leyden.gateway.leaving import left
 from leyden.gateway.limits import Account, Lease, Limits
@@ -200,7 +201,8 @@ class Gateway:
     def _spent(self, account: Account) -> float:
         with self._store.database.read() as tx:
             if account.day is None:
-                return spend.of_rollout(tx, account.id)
+                ids = (account.id, own_rollout(account.project, account.id))
+                return sum(spend.of_rollout(tx, id_, project=account.project) for id_ in ids)
             return spend.of_key(tx, account.id, project=account.project, day=account.day)
 
     def _guessed_price(self, call: Call, usage: Usage) -> float | None:
@@ -266,7 +268,9 @@ class Gateway:
         record = self.config.gateway.record
         shared = None
         if call.asked and call.identity.rollout_id is not None:
-            shared = self._prefixes.share(call.identity.rollout_id, call.asked)
+            # Two projects may name one rollout, and neither learns what the other asked.
+            whose = f"{call.identity.project}\x00{call.identity.rollout_id}"
+            shared = self._prefixes.share(whose, call.asked)
         return recorded(
             exchange,
             kind="" if upstream is None else upstream.kind,

@@ -1,7 +1,8 @@
 """From the end of a call to the store, off the path of every request.
 
 Promises: `offer` never waits; what waits is bounded in number and in bytes, and past the bound the call is counted as lost, nothing
-else. While the store is away, what was offered waits and is tried again. `close` stores what was offered. Refuses to know: HTTP.
+else. While the store is away, locked, full or read-only, what was offered waits and is tried again; a call that it can never hold is
+lost alone. `close` stores what was offered. Refuses to know: HTTP.
 """
 
 import logging
@@ -12,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreFull
+from leyden.errors import LeydenError, ServerUnreachable, StoreBusy, StoreFull, StoreUnwritable
 from leyden.gateway.call import Exchange
-from leyden.gateway.identity import attempt_of
+from leyden.gateway.elsewhere import moved
+from leyden.gateway.identity import attempt_of, own_rollout
 from leyden.gateway.recording import Recorded
-from leyden.ingest.record import SpanRecord
 from leyden.store import model_calls, rollouts, spans
 from leyden.store.engine import Tx
 from leyden.store.model_calls import Seen
@@ -170,7 +171,7 @@ class Capture:
             try:
                 refused = self._stored(calls, project, size=size)
                 break
-            except (StoreBusy, StoreFull, ServerUnreachable) as error:
+            except (StoreBusy, StoreFull, StoreUnwritable, ServerUnreachable) as error:
                 if self._give_up_at is not None and time.monotonic() > self._give_up_at:
                     self._lose(len(calls), error.message)
                     return
@@ -189,32 +190,39 @@ class Capture:
             self._lose(len(refused), refused[0])
 
     def _stored(self, calls: list[tuple[Exchange, Recorded]], project: str, *, size: int) -> list[str]:
-        """Store calls once; why some of them were refused. Raises StoreBusy, StoreFull, ServerUnreachable while that is away."""
-        stored = self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
-        return list(stored.refused.values())
+        """Store calls once; why some of them were refused. Raises StoreBusy, StoreFull, StoreUnwritable, ServerUnreachable while it is away."""
+        return self._store.writer.run(lambda tx: self._write(tx, calls, project), size=size)
 
-    def _write(self, tx: Tx, calls: list[tuple[Exchange, Recorded]], project: str) -> spans.Stored:
-        records = [self._filed(tx, exchange, found, project) for exchange, found in calls]
+    def _write(self, tx: Tx, calls: list[tuple[Exchange, Recorded]], project: str) -> list[str]:
+        """Store calls where they named, and those that cannot be there where they can; why some were refused there too."""
+        refused = self._insert(tx, [self._filed(tx, *one, project) for one in calls], project)
+        if refused:
+            refused = self._insert(tx, [_elsewhere(tx, *calls[n], project) for n in sorted(refused)], project)
+        return list(refused.values())
+
+    def _insert(self, tx: Tx, calls: list[tuple[Exchange, Recorded]], project: str) -> dict[int, str]:
+        """Store calls with all that belongs to them; why some were refused, by position."""
         seen = [_seen(exchange, found) for exchange, found in calls]
         records = [
-            model_calls.repeated(record)
-            if call is not None and model_calls.is_reported(tx, call, record.attempt_id)
-            else record
-            for record, call in zip(records, seen, strict=True)
+            model_calls.repeated(found.record)
+            if call is not None and model_calls.is_reported(tx, call, found.record.attempt_id)
+            else found.record
+            for (_, found), call in zip(calls, seen, strict=True)
         ]
         stored = spans.insert(tx, records, project=project, now=time.time(), quiet_s=self._quiet_s)
         new = [n for n, is_new in enumerate(stored.is_new) if is_new]
         model_calls.remember(tx, [call for n in new if (call := seen[n]) is not None])
         self._also(tx, [calls[n] for n in new])
-        return stored
+        return stored.refused
 
-    def _filed(self, tx: Tx, exchange: Exchange, found: Recorded, project: str) -> SpanRecord:
-        """The record under the attempt that runs now, for a call that named a rollout and no attempt."""
+    def _filed(self, tx: Tx, exchange: Exchange, found: Recorded, project: str) -> tuple[Exchange, Recorded]:
+        """The call under the attempt that runs now, when it named a rollout and no attempt."""
         if exchange.call.identity.attempt_id is not None:
-            return found.record
+            return exchange, found
         row = rollouts.find(tx, found.record.rollout_id, project=project)
         latest = row.attempt_id if row is not None else None
-        return found.record._replace(attempt_id=latest or attempt_of(found.record.rollout_id))
+        attempt_id = latest or attempt_of(found.record.rollout_id)
+        return exchange, found._replace(record=found.record._replace(attempt_id=attempt_id))
 
     def _lose(self, number: int, why: str) -> None:
         self.counts.lost += number
@@ -227,3 +235,17 @@ def _seen(exchange: Exchange, found: Recorded) -> Seen | None:
     by_header = exchange.request_id if exchange.call.family == "anthropic" else None
     ids = tuple(id_ for id_ in (found.said.id, by_header) if id_ and len(id_) <= _LONGEST_ID)
     return Seen(found.record.rollout_id, ids, exchange.call.began_ns, exchange.ended_ns) if ids else None
+
+
+def _elsewhere(tx: Tx, exchange: Exchange, found: Recorded, project: str) -> tuple[Exchange, Recorded]:
+    """A call that was refused where it named: under the latest attempt of its rollout, else in a rollout of the project's own.
+
+    Such a rollout is the same for all calls that name the same. A rollout that waits in the queue gets no attempt: it would not be
+    claimed any more, or once less.
+    """
+    named = found.record.rollout_id
+    row = rollouts.find(tx, named, project=project)
+    if row is not None and row.attempt_id is not None:
+        return moved(exchange, found, rollout_id=named, attempt_id=row.attempt_id)
+    own = own_rollout(project, named)
+    return moved(exchange, found, rollout_id=own, attempt_id=attempt_of(own))

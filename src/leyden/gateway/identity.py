@@ -33,6 +33,11 @@ def attempt_of(rollout_id: str) -> str:
     return f"at-{_digest('attempt', rollout_id)[:8]}"
 
 
+def own_rollout(project: str, named: str) -> str:
+    """The rollout of a project for calls that name one which cannot take them: another project's, or one without an attempt."""
+    return f"ro-{_digest('own', project, named)}"
+
+
 def trace_of(rollout_id: str, attempt_id: str) -> str:
     """The trace of all calls of an attempt that name none themselves: 32 hex digits."""
     return _digest("trace", rollout_id, attempt_id)

@@ -1,8 +1,9 @@
 """The lines of a Leyden export: one JSON object each, written and read, losslessly.
 
-Owns: which columns of which noun an export holds, and how a value of each type is spelt. A header comes first, then resources
-and workers, then each rollout followed by its attempts, scores and spans, then findings, then `end` with counts and a digest
-of everything between. `docs/how-to/export-and-import.md` describes it for people.
+Owns: which columns of which noun an export holds, and how a value of each type is spelt. A header comes first, then resources,
+workers, prices and spend, then each rollout followed by its attempts, scores, spend, model calls and spans, then findings, then
+`end` with counts and a digest of everything between. Version 1 has no prices, spend and model calls, and is read too.
+`docs/how-to/export-and-import.md` describes it for people.
 Promises: `decode(encode(kind, row))` is `(kind, row)`, byte for byte: JSON is spliced where that keeps it and travels as text
 otherwise, bytes that are no JSON travel as base64, floats that JSON lacks as text. What is null is left out.
 Refuses to know: databases, files, keys (secrets never leave the store).
@@ -22,7 +23,7 @@ import orjson
 from leyden.errors import BadFormat, LeydenError
 from leyden.ingest.record import SpanRecord
 
-FORMAT, VERSION = "leyden-export", 1
+FORMAT, VERSION = "leyden-export", 2
 ENCODINGS = frozenset({"otlp", "otlp-json", "agl"})
 
 Row = tuple[Any, ...]
@@ -46,6 +47,18 @@ FIELDS: dict[str, dict[str, str]] = {
         ),
         "current_rollout_id": "text?",
         "current_attempt_id": "text?",
+    },
+    "price": {"pattern": "text", "rates": "json", "create_time": "float"},
+    "spend": {
+        "day": "int",
+        **dict.fromkeys(("key_id", "agent", "operation", "provider", "model"), "text"),
+        **dict.fromkeys(
+            (
+                "calls", "errors", "input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens",
+                "output_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "cost_nano", "priced",
+            ),
+            "int",
+        ),
     },
     "rollout": {
         "rollout_id": "text",
@@ -92,6 +105,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "source": "text",
         "time": "float",
     },
+    "rollout_spend": {"rollout_id": "text", "calls": "int", "cost_nano": "int"},
+    "model_call": {"rollout_id": "text", "response_id": "text", "end_ns": "int"},
     "span": {
         "rollout_id": "text",
         "attempt_id": "text",
@@ -146,7 +161,9 @@ assert tuple(FIELDS["span"]) == SpanRecord._fields[:-2]
 NOUNS = tuple(FIELDS)
 COLUMNS: dict[str, tuple[str, ...]] = {noun: tuple(fields) for noun, fields in FIELDS.items()}
 # Whose lines belong to the rollout line before them.
-OF_ROLLOUT = ("attempt", "score", "span")
+OF_ROLLOUT = ("attempt", "score", "rollout_spend", "model_call", "span")
+# What no export of version 1 has.
+SINCE_2 = frozenset({"price", "spend", "rollout_spend", "model_call"})
 
 
 class Line(NamedTuple):

@@ -249,6 +249,7 @@ def _wrong_sums(tx: Tx) -> Iterator[str]:
 
 RESTORE = "restore a backup; the rest of the store can be exported"
 DELETE = "delete that rollout, or keep it as it is: it is readable up to here"
+REBUILD = "run `leyden db rebuild`"
 HARMLESS = "harmless; nothing shows it"
 
 CHECKS: list[Check] = [
@@ -262,6 +263,8 @@ CHECKS: list[Check] = [
     Check("attempts belong to a rollout", _orphans(a, "attempt"), HARMLESS),
     Check("packs belong to a rollout", _orphans(tables.pack, "pack"), HARMLESS),
     Check("scores belong to a rollout", _orphans(tables.score, "score"), HARMLESS),
+    Check("spend belongs to a rollout", _orphans(tables.spend_rollout, "spend"), REBUILD),
+    Check("model calls belong to a rollout", _orphans(tables.model_call, "model call"), REBUILD),
     Check("evidence belongs to a rollout", _orphans(tables.finding_evidence, "evidence"), "run `leyden analyze` again"),
     Check("evidence belongs to a finding", _evidence_without_finding, "run `leyden analyze` again"),
     Check("workers work on what is there", _lost_workers, "it ends with the worker's next claim"),
@@ -272,5 +275,5 @@ CHECKS: list[Check] = [
     Check("rollouts know their latest attempt", _wrong_latest_attempts, DELETE),
     Check("rollouts count their spans", _late_counters, DELETE),
     Check("numbers are not given out twice", _late_sequences, "restore a backup, or set the sequence to a higher number"),
-    Check("sums per hour and day equal a recount", _wrong_sums, "run `leyden db rebuild`", own=True),
+    Check("sums per hour and day equal a recount", _wrong_sums, REBUILD, own=True),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ readers and the writer take in turns.
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -184,6 +184,15 @@ class Tx:
         else:  # several statements in one text cannot be prepared
             self._cursor.execute(notices.commit(self.notices, sender=sender), prepare=False)
 
+    def close(self) -> None:
+        """Let go of the driver's cursor, in the thread that used it.
+
+        A failure's traceback holds its transaction, and is freed by whichever thread collects garbage. Freeing a cursor waits for its
+        connection, which SQLite keeps while it waits for a lock: an event loop would stand still for all of that time.
+        """
+        with suppress(Exception):  # a connection that was cut
+            self._cursor.close()
+
     def take_turns(self, name: str) -> None:
         """Wait until no other replica is between here and its commit under this name. SQLite has one writer anyway."""
         if not self.is_sqlite:
@@ -235,11 +244,11 @@ class Database:
         """A connection for queries. Raises StoreBusy, StoreError."""
         with translated(self.label):
             if self._shared is not None:
-                with self._shared:
-                    yield Tx(self._writing())
+                with self._shared, closing(Tx(self._writing())) as tx:
+                    yield tx
                 return
-            with self.readers.connect() as connection:
-                yield Tx(connection)
+            with self.readers.connect() as connection, closing(Tx(connection)) as tx:
+                yield tx
 
     @contextmanager
     def snapshot(self) -> Generator[Tx]:
@@ -263,6 +272,8 @@ class Database:
             except BaseException:
                 self._roll_back(tx)
                 raise
+            finally:
+                tx.close()
 
     def _begun(self) -> Tx:
         """A transaction that has begun, on a new connection when the old one was cut since the last."""
@@ -270,6 +281,7 @@ class Database:
         try:
             tx.driver("BEGIN IMMEDIATE" if self.is_sqlite else "BEGIN")
         except Exception:
+            tx.close()
             if not self._forget_if_cut(tx):
                 raise
             tx = Tx(self._writing())

@@ -9,7 +9,7 @@ looked for as bytes. Nothing is looked for in rollouts that the gateway never sa
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -24,7 +24,7 @@ bind = sa.bindparam
 
 # An SDK reports within seconds: of a rollout's calls only the last are looked for, and of its spans only so many are looked into.
 LATEST = 64
-_LATEST_IDS = 2 * LATEST  # a call may be known by two
+MOST_IDS = 2 * LATEST  # a call may be known by two
 MOST_SPANS = 16
 _SHORTEST_ID = 8  # a shorter one could stand anywhere
 
@@ -33,7 +33,7 @@ LATEST_IDS = Statement(
         sa.select(c.c.response_id)
         .where(c.c.rollout_id == bind("rollout"))
         .order_by(c.c.end_ns.desc())
-        .limit(sa.literal_column(str(_LATEST_IDS)))
+        .limit(sa.literal_column(str(MOST_IDS)))
     )
 )
 _NEWEST = (
@@ -77,6 +77,19 @@ def remember(tx: Tx, calls: Iterable[Seen]) -> None:
         for id_ in call.response_ids:
             if len(id_) >= _SHORTEST_ID:
                 tx.hot(REMEMBER, rollout_id=call.rollout_id, response_id=id_, end_ns=call.end_ns)
+
+
+def latest(rollout_ids: Sequence[str]) -> sa.Select[*tuple[Any, ...]]:
+    """The rows of the calls of each rollout among which a report is looked for, the oldest first."""
+    newest_first = (c.c.end_ns.desc(), c.c.response_id.desc())
+    place = sa.func.row_number().over(partition_by=c.c.rollout_id, order_by=newest_first).label("place")
+    numbered = sa.select(c, place).where(c.c.rollout_id.in_(rollout_ids)).subquery()
+    columns = [numbered.c[column.name] for column in c.columns]
+    return (
+        sa.select(*columns)
+        .where(numbered.c.place <= MOST_IDS)
+        .order_by(numbered.c.rollout_id, numbered.c.end_ns, numbered.c.response_id)
+    )
 
 
 def without_repeats(tx: Tx, rollout_id: str, records: Sequence[SpanRecord]) -> list[SpanRecord]:

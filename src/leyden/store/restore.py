@@ -13,11 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
 
+from leyden.errors import BadInput
 from leyden.ingest.export_lines import COLUMNS, Line
+from leyden.ingest.prices import rates_of
 from leyden.ingest.record import SpanRecord
-from leyden.store import spans, tables
+from leyden.ingest.shapes import is_object
+from leyden.store import prices, spans, tables
 from leyden.store.engine import Tx
 from leyden.store.sql import INSERTS
 from leyden.store.transfer import span_rows
@@ -81,10 +85,14 @@ def restore(tx: Tx, batch: Sequence[Line], place: Place, *, project: str) -> Res
         by_noun.setdefault(line.noun, []).append(line.row)
     _resources(here, by_noun.get("resources", []))
     _workers(here, by_noun.get("worker", []))
+    _prices(here, by_noun.get("price", []))
+    _spend(here, by_noun.get("spend", []))
     places = _rollouts(here, by_noun.get("rollout", []))
     places[place.rollout_id] = place
     _attempts(here, _going_in(here, by_noun.get("attempt", []), places, "attempt"), places)
     _scores(here, _going_in(here, by_noun.get("score", []), places, "score"), places)
+    _rollout_spend(here, _going_in(here, by_noun.get("rollout_spend", []), places, "rollout_spend"))
+    _model_calls(here, _going_in(here, by_noun.get("model_call", []), places, "model_call"))
     _spans(here, _going_in(here, by_noun.get("span", []), places, "span"))
     _findings(here, by_noun.get("finding", []))
     _evidence(here, by_noun.get("evidence", []))
@@ -157,6 +165,28 @@ def _workers(here: _Batch, rows: list[Row]) -> None:
     _keyed(here, tables.worker, "worker", rows, lambda row: row[:1], project=here.project)
 
 
+def _prices(here: _Batch, rows: list[Row]) -> None:
+    """A line that is no price is left out: with it in the store, nothing of the project would be priced."""
+    good = [row for row in rows if _is_price(row[1])]
+    here.conflicts += [f"price {row[0]}: its rates are none" for row in rows if row not in good]
+    if _keyed(here, tables.price_override, "price", good, lambda row: row[:1], project=here.project):
+        here.tx.notices.add(prices.CHANGED)
+
+
+def _is_price(rates: str) -> bool:
+    try:
+        given: Any = orjson.loads(rates)
+        rates_of(given if is_object(given) else {})
+    except (BadInput, orjson.JSONDecodeError):
+        return False
+    return True
+
+
+def _spend(here: _Batch, rows: list[Row]) -> None:
+    """What a day cost under one key, agent and model stands as it is or goes in whole: added up, it would count twice."""
+    _keyed(here, tables.spend, "spend", rows, lambda row: row[:6], project=here.project)
+
+
 def _findings(here: _Batch, rows: list[Row]) -> None:
     _keyed(here, tables.finding, "finding", rows, lambda row: row[:1], project=here.project)
 
@@ -213,6 +243,14 @@ def _scores(here: _Batch, rows: list[Row], places: dict[str, Place]) -> None:
     if missing:
         names = COLUMNS["score"]
         here.tx.run(sa.insert(tables.score), [dict(zip(names, row, strict=True)) for row in missing])
+
+
+def _rollout_spend(here: _Batch, rows: list[Row]) -> None:
+    _keyed(here, tables.spend_rollout, "rollout_spend", rows, lambda row: row[:1])
+
+
+def _model_calls(here: _Batch, rows: list[Row]) -> None:
+    _keyed(here, tables.model_call, "model_call", rows, lambda row: row[:2])
 
 
 def _spans(here: _Batch, rows: list[Row]) -> None:

@@ -13,6 +13,7 @@ spans of every kind; readers ask for the kinds in `CALLS` where a parent may rep
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from operator import add as plus
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -175,7 +176,8 @@ def change(tx: Tx, sums: Mapping[Key, Sums]) -> None:
         values = _values(old, sums[key])
         (rows if values[0] else gone).append((*key, *values))
     if rows and tx.is_sqlite:
-        _cursor(tx).executemany(PUT.on(tx.dialect)[0], rows)
+        with _cursor(tx) as cursor:
+            cursor.executemany(PUT.on(tx.dialect)[0], rows)
     elif rows:
         tx.hot(PUT_MANY, **_columns(rows, ROW))
     for row in gone:
@@ -199,9 +201,9 @@ def wrapped(counts: Iterable[int]) -> list[int]:
     return [(n + 2**63) % 2**64 - 2**63 for n in counts]
 
 
-def _cursor(tx: Tx) -> Any:
+def _cursor(tx: Tx) -> closing[Any]:
     """The driver's own cursor: rows change by the hundred in a group of writes, with their parameters in order."""
-    return tx.connection.connection.cursor()
+    return closing(tx.connection.connection.cursor())
 
 
 ROW = [*KEYS, *VALUES]
@@ -222,8 +224,9 @@ def hold(tx: Tx, keys: Sequence[Key]) -> list[Any]:
     """The values of each row, in order, kept from everybody else until the commit. None for one that is not there, or all zero."""
     if not tx.is_sqlite:
         return _hold_postgres(tx, keys)
-    sql, execute = FIND.on(tx.dialect)[0], _cursor(tx).execute
-    return [execute(sql, key).fetchone() for key in keys]
+    sql = FIND.on(tx.dialect)[0]
+    with _cursor(tx) as cursor:
+        return [cursor.execute(sql, key).fetchone() for key in keys]
 
 
 def _given(names: Sequence[str]) -> sa.TableValuedAlias:

@@ -7,6 +7,7 @@ Refuses to know: limits, prices, spans.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from operator import add as plus
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from leyden.store.sql import Statement
 
 s = tables.spend
 r = tables.spend_rollout
+t = tables.rollout
 bind = sa.bindparam
 
 DAY_S = 86_400
@@ -109,8 +111,19 @@ def _adding(table: sa.Table, keys: Sequence[str], counts: Sequence[str]) -> Stat
     return Statement(build)
 
 
+def _adding_to_rollout(insert: Any) -> Any:
+    """Nothing for a rollout that is not there: its deletion may stand in the same group of writes, and this runs after all of them."""
+    names = ("rollout_id", "calls", "cost_nano")
+    row = sa.select(
+        t.c.rollout_id, bind("calls", type_=sa.BigInteger), bind("cost_nano", type_=sa.BigInteger)
+    )
+    put = insert(r).from_select(names, row.where(t.c.rollout_id == bind("rollout_id")))
+    sums = {name: r.c[name] + put.excluded[name] for name in names[1:]}
+    return put.on_conflict_do_update(index_elements=["rollout_id"], set_=sums)
+
+
 PUT = _adding(s, KEYS, COUNTS)
-PUT_ROLLOUT = _adding(r, ("rollout_id",), ("calls", "cost_nano"))
+PUT_ROLLOUT = Statement(_adding_to_rollout)
 
 
 def _each(tx: Tx, statement: Statement, names: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
@@ -118,8 +131,8 @@ def _each(tx: Tx, statement: Statement, names: Sequence[str], rows: list[tuple[A
         return
     sql, order, _ = statement.on(tx.dialect)
     named = [dict(zip(names, row, strict=True)) for row in rows]
-    cursor: Any = tx.connection.connection.cursor()
-    cursor.executemany(sql, [[row[name] for name in order] for row in named] if tx.is_sqlite else named)
+    with closing(tx.connection.connection.cursor()) as cursor:
+        cursor.executemany(sql, [[row[name] for name in order] for row in named] if tx.is_sqlite else named)
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -167,7 +180,9 @@ def of_key(tx: Tx, key_id: str, *, project: str, day: int) -> float:
     return int(found[0]) / 1e9
 
 
-def of_rollout(tx: Tx, rollout_id: str) -> float:
-    """USD that calls of a rollout cost, whoever made them, as far as it is known."""
-    found = tx.first(sa.select(r.c.cost_nano).where(r.c.rollout_id == rollout_id))
+def of_rollout(tx: Tx, rollout_id: str, *, project: str) -> float:
+    """USD that calls of a rollout of the project cost, whoever made them, as far as it is known."""
+    pair = r.join(t, t.c.rollout_id == r.c.rollout_id)
+    where = (r.c.rollout_id == rollout_id, t.c.project == project)
+    found = tx.first(sa.select(r.c.cost_nano).select_from(pair).where(*where))
     return found[0] / 1e9 if found is not None else 0.0

@@ -4,8 +4,10 @@ Promises
 1. Memory stays flat, whatever the number of rollouts, and whatever the number of spans in one: what is held is one batch of rollouts
    with the row numbers of their spans, and one slice of spans.
 2. No read lasts longer than one slice, so SQLite's write-ahead log can always start again and writers never wait.
-3. Each rollout is of one moment (its row, attempts, scores and which spans it has); the export as a whole is not. What is
-   deleted while it is being read may be missing or be there without its last spans.
+3. Each rollout is of one moment (its row, attempts, scores, what it cost and which spans it has); the export as a whole is not. What
+   is deleted while it is being read may be missing or be there without its last spans.
+
+Of a rollout's model calls those are written that an SDK's report is still looked for among.
 
 Keys are never read: secrets do not leave the store. Refuses to know: files and HTTP.
 """
@@ -20,7 +22,7 @@ import leyden
 from leyden.ingest.export_lines import COLUMNS, Seal, encode, header
 from leyden.ingest.otlp_out import otlp_json_line
 from leyden.ingest.payload import FILED
-from leyden.store import payloads, tables
+from leyden.store import model_calls, payloads, spend, tables
 from leyden.store.engine import Database, Tx
 from leyden.store.runs import RunFilter
 
@@ -39,9 +41,13 @@ _SLICE_LEAST, _SLICE_FIRST, _SLICE_MOST = 8, 64, 1000
 _TABLES: dict[str, sa.Table] = {
     "resources": tables.resources,
     "worker": tables.worker,
+    "price": tables.price_override,
+    "spend": tables.spend,
     "rollout": t,
     "attempt": a,
     "score": tables.score,
+    "rollout_spend": tables.spend_rollout,
+    "model_call": tables.model_call,
     "finding": tables.finding,
     "evidence": tables.finding_evidence,
 }
@@ -57,6 +63,8 @@ class Held(NamedTuple):
     rollout: tuple[Any, ...]
     attempts: list[tuple[Any, ...]]
     scores: list[tuple[Any, ...]]
+    spend: list[tuple[Any, ...]]
+    model_calls: list[tuple[Any, ...]]
     span_rows: "array[int]"
 
     @property
@@ -76,12 +84,16 @@ class Segment(NamedTuple):
 def lines(database: Database, which: RunFilter, *, project: str, now: float) -> Iterator[bytes]:
     """An export in lines (`ingest/export_lines.py`), several per piece, each piece with its line breaks.
 
-    Workers and findings belong to the whole: they are left out when `which` is not EVERYTHING. Resources are always there.
+    Workers, prices, spend per day and findings belong to the whole: they are left out when `which` is not EVERYTHING. Resources are
+    always there.
     """
     seal = Seal()
     yield header(time=now, leyden=leyden.__version__)
-    for noun in ("resources", "worker") if which == EVERYTHING else ("resources",):
-        yield from _sealed(seal, noun, _by_seq(database, noun, project=project))
+    yield from _sealed(seal, "resources", _by_seq(database, "resources", project=project))
+    if which == EVERYTHING:
+        yield from _sealed(seal, "worker", _by_seq(database, "worker", project=project))
+        yield from _sealed(seal, "price", _by_key(database, "price", ["pattern"], project=project))
+        yield from _sealed(seal, "spend", _by_key(database, "spend", spend.KEYS[1:], project=project))
     for batch in rollouts(database, which, project=project):
         for segments in slices(database, batch):
             yield b"".join(_segment(seal, segment) for segment in segments)
@@ -95,7 +107,10 @@ def _segment(seal: Seal, segment: Segment) -> bytes:
     held = segment.held
     rows = {"span": segment.spans}
     if segment.is_first:
-        rows = {"rollout": [held.rollout], "attempt": held.attempts, "score": held.scores, **rows}
+        rows = {
+            "rollout": [held.rollout], "attempt": held.attempts, "score": held.scores, "rollout_spend": held.spend,
+            "model_call": held.model_calls, **rows,
+        }  # fmt: skip
     pieces: list[bytes] = []
     for noun, some in rows.items():
         piece = b"".join(encode(noun, row) for row in some)
@@ -143,6 +158,22 @@ def _by_seq(database: Database, noun: str, *, project: str) -> Iterator[Sequence
         yield [row[1:] for row in rows]
 
 
+def _by_key(database: Database, noun: str, key: Sequence[str], *, project: str) -> Iterator[Sequence[Any]]:
+    """Rows of a project in the order of a key that each has for itself."""
+    table = _TABLES[noun]
+    columns, at = sa.tuple_(*[table.c[name] for name in key]), [COLUMNS[noun].index(name) for name in key]
+    select = sa.select(*_SELECTED[noun]).where(table.c.project == project).order_by(*columns)
+    after: list[Any] | None = None
+    while True:
+        further = select if after is None else select.where(columns > sa.tuple_(*map(sa.literal, after)))
+        with database.read() as tx:
+            rows = tx.all(further.limit(_BATCH_ROWS))
+        if not rows:
+            return
+        after = [rows[-1][n] for n in at]
+        yield [tuple(row) for row in rows]
+
+
 def _findings(database: Database, noun: str, *, project: str) -> Iterator[Sequence[Any]]:
     """Findings by rank, evidence in its order. A project has few: its agents fail in a bounded number of ways."""
     table = _TABLES[noun]
@@ -177,6 +208,10 @@ def _held(tx: Tx, rows: list[tuple[Any, ...]]) -> list[Held]:
     ids = [row[0] for row in rows]
     attempts = _of(tx, "attempt", ids, order=[a.c.rollout_id, a.c.sequence_id, a.c.attempt_id])
     scores = _of(tx, "score", ids, order=[tables.score.c.id])
+    cost = _of(tx, "rollout_spend", ids, order=[tables.spend_rollout.c.rollout_id])
+    calls: dict[str, list[tuple[Any, ...]]] = {}
+    for row in tx.all(model_calls.latest(ids)):
+        calls.setdefault(row[0], []).append(tuple(row))
     numbers: dict[str, array[int]] = {rollout_id: array("q") for rollout_id in ids}
     select = (
         sa.select(s.c.rollout_id, s.c.id)
@@ -186,7 +221,12 @@ def _held(tx: Tx, rows: list[tuple[Any, ...]]) -> list[Held]:
     for part in tx.connection.execute(select).partitions(10_000):
         for rollout_id, number in part:
             numbers[rollout_id].append(number)
-    return [Held(row, attempts.get(row[0], []), scores.get(row[0], []), numbers[row[0]]) for row in rows]
+    return [
+        Held(
+            row, attempts.get(row[0], []), scores.get(row[0], []), cost.get(row[0], []), calls.get(row[0], []), numbers[row[0]]
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def _of(tx: Tx, noun: str, ids: list[str], *, order: list[Any]) -> dict[str, list[tuple[Any, ...]]]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from leyden.errors import LeydenError, StoreBusy, StoreFull
+from leyden.errors import LeydenError, StoreBusy, StoreFull, StoreUnwritable
 from leyden.store.driver_errors import as_store_error
 from leyden.store.engine import Database, Tx
 from leyden.store.notices import Notice, Notices
@@ -188,8 +188,8 @@ class Writer:
                 tx.notices |= notices
         except Exception as error:
             failure = error if isinstance(error, LeydenError) else as_store_error(error, self.database.label)
-            # A database that is locked or away is that for the whole group: asking for each change alone would wait once more for each.
-            if begun and len(group) > 1 and not isinstance(failure, StoreFull):
+            # A database that is locked, full or read-only is that for the whole group: asking for each change alone would wait once more for each.
+            if begun and len(group) > 1 and not isinstance(failure, StoreFull | StoreUnwritable):
                 self._retry(group, careful=careful)
                 return
             if not isinstance(error, LeydenError):
@@ -238,7 +238,7 @@ class Writer:
             if not tx.is_open:
                 raise
             failure = as_store_error(error, self.database.label)
-            if isinstance(failure, StoreBusy | StoreFull):
+            if isinstance(failure, StoreBusy | StoreFull | StoreUnwritable):
                 raise failure from error
             log.exception("a change failed")
             return None, failure

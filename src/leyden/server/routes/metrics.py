@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from leyden.server.requests import Json, body_of, context_of, project_of
-from leyden.store import charts, recount
+from leyden.store import charts, orphans, recount
 from leyden.store.charts import MEASURES, Among, Group, Measure, Step
 from leyden.store.rollups import DIMENSIONS
 
@@ -95,10 +95,13 @@ class Rebuild(BaseModel):
 
 @router.post("/db/rebuild")
 def rebuild(request: Request, asked: Annotated[Rebuild, body_of(Rebuild)]) -> Response:
-    """Count the rollups of all projects anew from the spans, while others write; how many rows were wrong."""
+    """Count the rollups of all projects anew from the spans, while others write; how many rows were wrong.
+
+    Spend and calls of rollouts that are not there are rows that are wrong too.
+    """
     store = context_of(request).store
     if not asked.dry_run:
-        corrected = recount.rebuild(store.database, store.writer)
+        corrected = recount.rebuild(store.database, store.writer) + orphans.drop(store.database, store.writer)
         return Json({"wrong": corrected, "corrected": corrected})
     with store.database.read() as tx:
-        return Json({"wrong": sum(1 for _ in recount.verify(tx)), "corrected": 0})
+        return Json({"wrong": sum(1 for _ in recount.verify(tx)) + orphans.count(tx), "corrected": 0})

@@ -5,7 +5,7 @@ import time
 from functools import partial
 
 from leyden.asgi import Reply, header
-from leyden.errors import BadFormat, LeydenError, StoreBusy, StoreFull
+from leyden.errors import BadFormat, LeydenError, StoreBusy, StoreFull, StoreUnwritable
 from leyden.ingest import otlp, otlp_answers, otlp_json
 from leyden.ingest.costs import with_costs
 from leyden.ingest.filing import Limits
@@ -73,7 +73,7 @@ async def _store(call: Call, decoded: Decoded) -> list[Rejected]:
 
 def _status_reply(error: LeydenError, kind: bytes) -> Reply:
     """An OTLP error. Exporters retry 503 and give up on 500, so what may pass by itself is a 503."""
-    busy = isinstance(error, StoreBusy | StoreFull)
+    busy = isinstance(error, StoreBusy | StoreFull | StoreUnwritable)
     status = 503 if busy else error.status
     headers = ((b"retry-after", b"1"),) if busy else ()
     body = (
