@@ -68,7 +68,7 @@ def test_a_program_keeps_its_streams_and_its_calls_become_a_rollout(stored: Call
     assert done.stdout == "WORDSHello from the scripted model\n"
     detail, spans = stored()
     assert done.stderr == (
-        f"oh\nleyden: 1 model call, 7 tokens in, 5 out, $0.0000; leyden show {detail.rollout_id}\n"
+        f"oh\nleyden: 1 model call, 7 tokens in, 5 out, $0.000004; leyden show {detail.rollout_id}\n"
     )
     assert (detail.status, detail.input, detail.mode) == ("succeeded", "Hello?", "train")
     assert (detail.agent, detail.reward, detail.metadata["name"]) == ("shop", 1.0, "try")

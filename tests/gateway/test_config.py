@@ -233,3 +233,47 @@ def test_a_fault_in_litellms_list_names_its_entry(entry: dict[str, Any], told: s
     with pytest.raises(BadInput) as caught:
         GatewayConfig.from_model_list([entry], {})
     assert told in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1/v1",
+        "http://h:99999/v1",
+        "http://h:abc/v1",
+        "http://a..b/v1",
+        f"http://{'x' * 300}/v1",
+        "http://:80/v1",
+    ],
+)
+def test_an_address_that_nobody_can_have_is_a_fault_of_the_file(tmp_path: Path, address: str) -> None:
+    told = refused(tmp_path, f"upstreams: {{a: {{kind: compatible, base_url: '{address}'}}}}\n")
+    assert "line 1: upstreams.a.base_url: its " in told
+
+
+@pytest.mark.parametrize("value", ['"a\\nb"', '"a\\0b"'])
+def test_a_header_that_cannot_be_sent_is_a_fault_of_the_file(tmp_path: Path, value: str) -> None:
+    told = refused(tmp_path, f"upstreams: {{a: {{kind: openai, headers: {{x-team: {value}}}}}}}\n")
+    assert told.endswith("upstreams.a.headers.x-team: holds a character that no header may hold")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ("{seed: 18446744073709551616}", "seed: cannot be written as JSON"),
+        ("{seed: !!binary aGk=}", "seed: cannot be written as JSON"),
+        ("{stop: !!set {a}}", "stop: cannot be written as JSON"),
+        ("{stream: true}", "stream: cannot be set here: it is the client's to say"),
+    ],
+)
+def test_parameters_that_no_request_can_have_are_a_fault_of_the_file(
+    tmp_path: Path, parameters: str, why: str
+) -> None:
+    models = f"models: {{m: {{targets: [{{upstream: a}}], parameters: {parameters}}}}}"
+    assert why in refused(tmp_path, f"upstreams: {{a: {{kind: openai}}}}\n{models}\n")
+    modes = f"gateway: {{modes: {{train: {parameters}}}}}"
+    assert why in refused(tmp_path, f"upstreams: {{a: {{kind: openai}}}}\n{modes}\n")
+
+
+def test_a_file_that_is_no_text_is_told_so(tmp_path: Path) -> None:
+    assert "is not valid YAML" in refused(tmp_path, "upstreams: \x01\x02")

@@ -504,5 +504,8 @@ def test_another_configuration_counts_from_the_next_call_on_and_the_old_ones_con
         until(lambda: before.open_connections == 0)
         refused = gate.http.put("/api/gateway/config", json={"models": {"x": "nowhere"}})
         assert refused.status_code == 400
+        assert gate.http.put("/api/gateway/config", json={}).json()["error"]["message"] == (
+            "The configuration names no upstreams"
+        )
         assert gate.post().status_code == 200
         assert [span.attributes["leyden.gateway.outcome"] for span in gate.spans(3)] == ["ok"] * 3

@@ -97,7 +97,7 @@ def test_the_anthropic_client_raises_its_own_class_with_our_words(error: LeydenE
     assert isinstance(caught.value, getattr(anthropic, name))
     body: Any = caught.value.body
     assert body["type"] == "error"
-    assert body["error"]["message"] == f"{error.message}. {error.hint}."
+    assert body["error"]["message"] == f"{error.message}; {error.hint}"
     assert caught.value.status_code == error.status
     assert caught.value.response.headers.get("retry-after-ms") == {429: "6200", 503: "1000"}.get(error.status)
 

@@ -8,7 +8,7 @@ import click
 from leyden.cli.safe_text import one_line, print_json
 from leyden.cli.screen import Column, print_table
 from leyden.cli.session import connected, store_options
-from leyden.cli.units import ago, count, since
+from leyden.cli.units import ago, count, money, since
 from leyden.errors import BadInput
 from leyden.sdk.calls.spend import Cost
 
@@ -32,7 +32,7 @@ def command(
 ) -> None:  # fmt: skip
     """Show what calls through the gateway cost, per key, agent, operation, provider, model or day.
 
-    Days are those of UTC. A cost marked + leaves out the calls under UNPRICED, whose price nobody knows; "unknown" is not 0.
+    Days are those of UTC. INPUT holds what was CACHED. A cost marked + leaves out the calls under UNPRICED, whose price nobody knows; "unknown" is not 0.
 
     \b
     Examples:
@@ -75,19 +75,12 @@ def _row(name: str, cost: Cost) -> list[str]:
         name,
         count(cost.calls),
         count(cost.errors) if cost.errors else "",
-        count(cost.input_tokens + cost.audio_input_tokens + written),
+        count(cost.input_tokens + cost.audio_input_tokens + written + cost.cache_read_tokens),
         count(cost.cache_read_tokens) if cost.cache_read_tokens else "",
         count(cost.output_tokens + cost.reasoning_tokens + cost.audio_output_tokens),
-        money(cost.cost_usd, is_bound=cost.unpriced_calls > 0),
+        UNKNOWN if cost.cost_usd is None else money(cost.cost_usd) + ("+" if cost.unpriced_calls else ""),
         count(cost.unpriced_calls) if cost.unpriced_calls else "",
     ]
-
-
-def money(usd: float | None, *, is_bound: bool = False) -> str:
-    """`$12.34`, `$0.0004`, "unknown"; with a + when it is a lower bound."""
-    if usd is None:
-        return UNKNOWN
-    return f"${usd:,.{2 if usd >= 1 or usd == 0 else 4}f}{'+' if is_bound else ''}"
 
 
 # ── Own prices ───────────────────────────────────────────────────────────────────────────────────────────────────

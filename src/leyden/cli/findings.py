@@ -7,7 +7,7 @@ import click
 from leyden.cli.safe_text import one_line, print_json
 from leyden.cli.screen import Column, on_terminal, pairs, print_table, say
 from leyden.cli.session import connected, only, store_options
-from leyden.cli.units import count, duration, many, moment, short_ids
+from leyden.cli.units import count, duration, many, moment, money, short_ids
 from leyden.sdk.client import Client
 from leyden.types import Finding, FindingStatus
 
@@ -95,7 +95,7 @@ def show(outer: Any, fingerprint: str, store: str | None, db: str | None, as_jso
         ("happened", f"{impact.occurrences:,} times in {many(impact.runs, 'run')}, {impact.failed_runs:,} of them failed"),
         ("time lost", duration(impact.time_s) if impact.time_s else None),
         ("tokens lost", f"{impact.tokens:,}" if impact.tokens else None),
-        ("cost", f"${impact.cost_usd:,.4f}" if impact.cost_usd else None),
+        ("cost", money(impact.cost_usd) if impact.cost_usd else None),
         ("first seen", moment(finding.first_seen)),
         ("last seen", moment(finding.last_seen)),
     ]  # fmt: skip

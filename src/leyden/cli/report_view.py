@@ -14,7 +14,7 @@ from rich.text import Text
 from leyden.analysis.report import Report
 from leyden.analysis.stats import UNKNOWN_MODEL, CallStats
 from leyden.cli.screen import Column, fit
-from leyden.cli.units import count, duration, many
+from leyden.cli.units import count, duration, many, money
 from leyden.types import Finding, Impact
 
 _STYLE = {"high": "bold red", "medium": "yellow", "low": "dim"}
@@ -170,7 +170,7 @@ def _models_line(report: Report) -> str:
         return "no model calls"
     cost = "cost unknown"
     if totals.cost_usd is not None:
-        cost = _usd(totals.cost_usd)
+        cost = money(totals.cost_usd)
         if totals.priced_calls < totals.model_calls:
             cost = f"at least {cost} ({totals.priced_calls:,} of {totals.model_calls:,} calls priced)"
     tokens = "tokens unknown"
@@ -304,7 +304,7 @@ def _impact(finding: Finding) -> str:
     if impact.tokens:
         parts.append(f"{count(impact.tokens)} tokens")
     if impact.cost_usd is not None:
-        parts.append(_usd(impact.cost_usd))
+        parts.append(money(impact.cost_usd))
     if finding.agent:
         parts.append(f"agent {clean(finding.agent)}")
     return " · ".join(parts)
@@ -348,14 +348,10 @@ def _tokens(stats: CallStats) -> int | None:
     return (stats.input_tokens or 0) + (stats.output_tokens or 0)
 
 
-def _usd(value: float) -> str:
-    return f"${value:,.2f}" if value >= 1 else f"${value:.4f}"
-
-
 def _lower_bound(stats: CallStats) -> str:
     if stats.cost_usd is None:
         return "?" if stats.model_calls else "–"
-    return ("≥" if stats.priced_calls < stats.model_calls else "") + _usd(stats.cost_usd)
+    return ("≥" if stats.priced_calls < stats.model_calls else "") + money(stats.cost_usd)
 
 
 def _md(text: str) -> str:

@@ -36,11 +36,14 @@ _LOOK_S = 2.0
 @click.option("--agent", metavar="NAME", help="The agent that the program is.")
 @click.option("--name", metavar="NAME", help="A name for the rollout, kept in its metadata.")
 @click.option("--reward-from-exit", is_flag=True, help="Reward 1 for exit status 0, else 0.")
+@click.option(
+    "--no-telemetry", is_flag=True, help="Do not tell the program's own OpenTelemetry where to send spans."
+)
 @click.option("--quiet", is_flag=True, help="Say nothing at the end.")
 @store_options
 def command(
     words: tuple[str, ...], input: str | None, mode: str | None, agent: str | None, name: str | None, reward_from_exit: bool,
-    quiet: bool, store: str | None, db: str | None,
+    no_telemetry: bool, quiet: bool, store: str | None, db: str | None,
 ) -> int:  # fmt: skip
     """Run a program with its model calls recorded, as one rollout. Its exit status becomes the rollout's, and ours.
 
@@ -57,7 +60,7 @@ def command(
     find_program(words[0])
     with _place(store, db) as place:
         run = begin(place.client, words, input=input, mode=cast(Mode | None, mode), name=name, agent=agent)
-        ended = _run(place, run, mode=mode)
+        ended = _run(place, run, mode=mode, telemetry=not no_telemetry)
         told = _record(place, run, ended, is_rewarded=reward_from_exit)
     if not quiet:
         click.echo(f"leyden: {told}", err=True)
@@ -72,7 +75,7 @@ class _Place(NamedTuple):
     look: str
 
 
-def _run(place: _Place, run: Run, *, mode: str | None) -> Ended:
+def _run(place: _Place, run: Run, *, mode: str | None, telemetry: bool) -> Ended:
     environment = environment_of(
         os.environ,
         run.ids,
@@ -80,6 +83,7 @@ def _run(place: _Place, run: Run, *, mode: str | None) -> Ended:
         key=place.client.wire.key,
         mode=mode,
         program=os.path.basename(run.words[0]),
+        telemetry=telemetry,
     )
     try:
         with Heartbeats(place.client, run.ids):

@@ -34,13 +34,18 @@ def environment_of(
     key: str = "",
     mode: str | None = None,
     program: str = "",
+    telemetry: bool = True,
 ) -> dict[str, str]:
-    """The program's whole environment. url: of the server; key: its key, where it asks for one; program: name without folder."""
+    """The program's whole environment.
+
+    url: of the server; key: its key, where it asks for one; program: name without folder. telemetry: whether the program's own
+    OpenTelemetry is told where to send its spans; some programs send hundreds as soon as they are told.
+    """
     base = rollout_url(url, ids.rollout_id, ids.attempt_id) + (f"/mode/{mode}" if mode else "")
     own = {
         **_addresses(parent, base),
         **_keys(parent, key, program=program),
-        **_telemetry(parent, ids, url=url, key=key),
+        **(_telemetry(parent, ids, url=url, key=key) if telemetry else {}),
         **_around_proxies(parent, url),
         "LEYDEN_URL": url,
         "LEYDEN_ROLLOUT_ID": ids.rollout_id,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from leyden.cli.run_environment import Ids
 from leyden.cli.run_program import Ended
-from leyden.cli.units import count, many
+from leyden.cli.units import count, many, money
 from leyden.errors import LeydenError
 from leyden.gateway.identity import trace_of
 from leyden.sdk import semconv
@@ -104,7 +104,9 @@ def account(client: Client, ids: Ids) -> str:
     if not calls:
         return "no model call came through the gateway"
     sent, made = sum(span.input_tokens or 0 for span in calls), sum(span.output_tokens or 0 for span in calls)
-    return f"{many(len(calls), 'model call')}, {count(sent)} tokens in, {count(made)} out, {_cost(calls)}"
+    failed = sum(span.status == "error" for span in calls)
+    how_many = many(len(calls), "model call") + (f" ({failed} failed)" if failed else "")
+    return f"{how_many}, {count(sent)} tokens in, {count(made)} out, {_cost(calls)}"
 
 
 def _cost(calls: Sequence[SpanSummary]) -> str:
@@ -112,7 +114,7 @@ def _cost(calls: Sequence[SpanSummary]) -> str:
     if not known:
         return "cost unknown"
     unknown = len(calls) - len(known)
-    return f"${sum(known):.4f}" + (f" and {many(unknown, 'call')} of unknown cost" if unknown else "")
+    return money(sum(known)) + (f" and {many(unknown, 'call')} of unknown cost" if unknown else "")
 
 
 def _settled(client: Client, rollout_id: str) -> list[SpanSummary]:

@@ -73,6 +73,13 @@ def count(number: int | None) -> str:
     return f"{number / 1_000_000_000:.1f}G"
 
 
+def money(usd: float) -> str:
+    """`$1,204.50`, `$0.0042`, `$0.000031`; never 0 for what is not."""
+    if usd >= 1 or usd == 0:
+        return f"${usd:,.2f}"
+    return f"${usd:.4f}" if usd >= 0.0001 else f"${usd:.6f}" if usd >= 0.000001 else "under $0.000001"
+
+
 def many(number: int, noun: str) -> str:
     """`1 run`, `1,234 runs`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,8 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
 
+import orjson
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,6 +32,36 @@ from leyden.types import Mode
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+# Keys of a request that no configuration sets.
+_OF_THE_CLIENT = ("model", "stream", "messages", "input", "prompt")
+
+
+def _sendable_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, value in headers.items():
+        if not _HEADER.fullmatch(name) or not _HEADER_VALUE.fullmatch(value.get_secret_value()):
+            raise PydanticCustomError("header", "holds a character that no header may hold", {"key": name})
+    return headers
+
+
+def _sendable_parameters(parameters: Any) -> Any:
+    """What is set in requests has to be JSON, and to leave alone what makes a request the client's own."""
+    if not isinstance(parameters, dict):
+        return parameters
+    for name in cast(dict[Any, Any], parameters):
+        if name in _OF_THE_CLIENT:
+            raise PydanticCustomError(
+                "parameter", "cannot be set here: it is the client's to say", {"key": name}
+            )
+        try:
+            orjson.dumps({name: parameters[name]})
+        except TypeError:
+            raise PydanticCustomError("parameter", "cannot be written as JSON", {"key": str(name)}) from None
+    return cast(Any, parameters)
+
+
+Parameters = Annotated[dict[str, Any], BeforeValidator(_sendable_parameters)]
 
 
 class _Part(BaseModel):
@@ -81,7 +114,9 @@ class Upstream(_Part):
     api_key: SecretStr | None = None
     auth: Auth = "bearer"
     api_version: str | None = None
-    headers: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
+    headers: Annotated[dict[str, SecretStr], AfterValidator(_sendable_headers)] = Field(
+        default_factory=dict[str, SecretStr]
+    )
     family: Family = "openai"
     doors: frozenset[Door] = frozenset()
     timeouts: Timeouts = Timeouts()
@@ -125,11 +160,19 @@ def _fault_of_url(url: str) -> str | None:
     found = re.fullmatch(r"https?://([^/?#\s]+)(/[^?#\s]*)?", url)
     if not found:
         return "not the address of an API: http:// or https://, a host and a path, without ? and #"
-    return (
-        "a name or password in an address ends up in logs; use api_key or headers"
-        if "@" in found[1]
-        else None
-    )
+    if "@" in found[1]:
+        return "a name or password in an address ends up in logs; use api_key or headers"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "its host is in no valid form, or its port is no number up to 65535"
+    labels = host.removesuffix(".").split(".")
+    if not host or (
+        ":" not in host and (len(host) > 253 or not all(0 < len(label) < 64 for label in labels))
+    ):
+        return "its host is no name that a host can have"
+    return None
 
 
 class ModelTarget(_Part):
@@ -154,8 +197,8 @@ class Model(_Part):
     """
 
     targets: Annotated[tuple[ModelTarget, ...], Field(min_length=1)]
-    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
-    defaults: dict[str, Any] = Field(default_factory=dict[str, Any])
+    parameters: Parameters = Field(default_factory=dict[str, Any])
+    defaults: Parameters = Field(default_factory=dict[str, Any])
     deployment: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
     system_template: str | None = None
 
@@ -226,7 +269,7 @@ class Gateway(_Part):
     health: HealthRules = HealthRules()
     sticky: bool = True
     hold: Hold = Hold()
-    modes: dict[Mode, dict[str, Any]] = Field(default_factory=dict[Mode, dict[str, Any]])
+    modes: dict[Mode, Parameters] = Field(default_factory=dict[Mode, dict[str, Any]])
     token_ids: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
 
 

@@ -78,14 +78,16 @@ def read(path: Path) -> Source:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {_reason(error)}") from None
-    loader: Any = yaml.SafeLoader(text)  # what yaml.safe_load uses; its nodes know their lines
+    loader: Any = None
     try:
+        loader = yaml.SafeLoader(text)  # what yaml.safe_load uses; its nodes know their lines
         node: yaml.Node | None = loader.get_single_node()
         data: Any = loader.construct_document(node) if node is not None else {}
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadFormat(f"{path}{_mark(error)} is not valid YAML: {_problem(error)}") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if not isinstance(data, dict):
         raise BadFormat(f"{path} holds no mapping at its top: it starts with a key such as `upstreams:`")
     source = Source(path.name, cast(dict[str, Any], data), node, path.parent)

@@ -39,7 +39,7 @@ def refusal(error: LeydenError, family: Family) -> tuple[int, Headers, bytes]:
 
 
 def _sentences(message: str, hint: str) -> str:
-    return f"{message.rstrip('.')}. {hint.rstrip('.')}."
+    return f"{message.rstrip('.')}; {hint.rstrip('.')}"
 
 
 def _again(error: LeydenError) -> Headers:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from leyden.errors import BadInput
 from leyden.server.gateway import missing_extra
 from leyden.server.requests import Json, body_of, context_of
 
@@ -60,8 +61,13 @@ async def configure(request: Request, asked: Annotated[Config, body_of(Config)])
     """
     from leyden.gateway.config import GatewayConfig
 
-    gateway = _gateway(request)
-    await gateway.use(GatewayConfig.from_dict(asked.model_dump(), name="the body"))
+    gateway, given = _gateway(request), asked.model_dump()
+    if not given.get("upstreams"):
+        # A file may leave them to the environment; whoever sends a configuration means what it says.
+        raise BadInput(
+            "The configuration names no upstreams", hint="send the whole of it; GET shows what is used now"
+        )
+    await gateway.use(GatewayConfig.from_dict(given, name="the body"))
     return Json(gateway.config.model_dump(mode="json"))
 
 
