@@ -13,7 +13,8 @@ import orjson
 
 from leyden.gateway import conventions
 from leyden.gateway.call import Exchange
-from leyden.gateway.decoding import decoded, read_json
+from leyden.gateway.decoding import MAX_BYTES, decoded, read_json
+from leyden.gateway.fitting import fitting, fitting_answer
 from leyden.gateway.identity import attempt_of, trace_of
 from leyden.gateway.reading import Said
 from leyden.gateway.wires import wire_of
@@ -47,6 +48,7 @@ PRICE_LISTS = {
 
 NOTHING_SAID = Said(None, None, (), None, [], [])
 _SMALL = 64 * 1024  # bytes; larger bodies of the surfaces that pass as they are hold pictures, sound or files
+_LEFT_OUT = "leyden.gateway.left_out."
 _STOPPED = {"cancelled": "the client left", "broken": "the answer broke off", "timeout": "no answer in time"}
 
 
@@ -80,7 +82,8 @@ def recorded(
     call = exchange.call
     operation = conventions.operation_of(call) or call.door
     provider = PROVIDERS.get(kind, kind) or exchange.upstream_family
-    asked = wire_of(call.door).asked(call.asked)
+    fitted = fitting(call.asked)
+    asked = wire_of(call.door).asked(fitted.asked)
     said, answer = read_answer(exchange, max_bytes=max_bytes)
     model = said.model or exchange.upstream_model or call.model
     priced = None
@@ -104,8 +107,11 @@ def recorded(
         attributes["gen_ai.usage.cost"] = priced.usd
         attributes["leyden.price"] = orjson.dumps(priced.snapshot).decode()
     if with_content:
-        attributes |= conventions.of_content_in(asked, room=max_bytes) | conventions.of_content_out(said)
+        attributes |= conventions.of_content_in(asked, fitted, room=max_bytes)
+        attributes |= conventions.of_content_out(said, room=max_bytes)
         attributes |= _bodies(exchange, answer, max_bytes=max_bytes)
+        if _is_cut(exchange, answer, attributes, max_bytes=max_bytes):
+            attributes["leyden.gateway.cut"] = True
     failure = failure_of(exchange, said)
     if failure is not None:
         attributes[semconv.ERROR_TYPE] = failure[0]
@@ -119,7 +125,7 @@ def recorded(
 def read_answer(exchange: Exchange, *, max_bytes: int) -> tuple[Said, bytes]:
     """What the answer says, and its body, put together when it was a stream."""
     wire = wire_of(exchange.upstream_door)
-    raw = decoded(exchange.body, exchange.encoding, limit=4 * max_bytes).data
+    raw = decoded(exchange.body, exchange.encoding, limit=max(4 * max_bytes, MAX_BYTES)).data
     if exchange.call.door == "other" and not _is_text(raw):
         return NOTHING_SAID, b""
     # A streamed call may be answered with plain JSON all the same, as errors are.
@@ -135,7 +141,7 @@ def read_answer(exchange: Exchange, *, max_bytes: int) -> tuple[Said, bytes]:
         body = read_json(raw)
     if is_list(body):  # Gemini's errors come in a list of one
         body = next(iter(body), None)
-    return (wire.said(body) if is_object(body) else NOTHING_SAID), raw
+    return (wire.said(fitting_answer(body)) if is_object(body) else NOTHING_SAID), raw
 
 
 def failure_of(exchange: Exchange, said: Said) -> tuple[str, str] | None:
@@ -166,7 +172,6 @@ def _how(exchange: Exchange, *, shared: float | None) -> dict[str, Any]:
         "leyden.gateway.key": call.key_id,
         "leyden.gateway.request_id": exchange.request_id,
         "leyden.gateway.changed": orjson.dumps(call.changed).decode() if call.changed else None,
-        "leyden.gateway.cut": exchange.is_cut or None,
         "leyden.prompt.shared_prefix": shared,
         "leyden.policy_version": exchange.policy_version,
         "gen_ai.conversation.id": call.identity.session,
@@ -191,6 +196,12 @@ def _bodies(exchange: Exchange, answer: bytes, *, max_bytes: int) -> dict[str, s
         for name, body in (("leyden.request.body", exchange.call.body), ("leyden.response.body", answer))
         if body and (exchange.call.door != "other" or (len(body) <= _SMALL and _is_text(body)))
     }
+
+
+def _is_cut(exchange: Exchange, answer: bytes, attributes: dict[str, Any], *, max_bytes: int) -> bool:
+    """Whether the record holds less than what was asked and answered."""
+    is_long = max(len(exchange.call.body), len(answer)) > max_bytes
+    return exchange.is_cut or is_long or any(name.startswith(_LEFT_OUT) for name in attributes)
 
 
 def _is_text(body: bytes) -> bool:
