@@ -99,6 +99,30 @@ def test_without_content_only_counts_are_recorded(tmp_path: Path, model: ModelSe
         assert "secret" not in span.model_dump_json()
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_call_is_recorded_by_the_configuration_that_let_it_in(
+    tmp_path: Path, model: ModelServer, is_refused: bool
+) -> None:
+    quiet = {"record": {"content": "none"}}
+    before = {"upstreams": {"gpu": at(model, kind="vllm")}, "models": {"gpt-4o": "gpu"}, "gateway": quiet}
+    with gateway(tmp_path, before) as gate:
+        wait, events = Gate(), chat_events("a secret answer")
+        model.script(stream(events[0], wait, *events[1:]))
+        if is_refused:
+            assert gate.post(model="nobodys", stream=True).status_code == 404
+            assert gate.http.put("/api/gateway/config", json=only(model)).status_code == 200
+        else:
+            with gate.streaming(model="gpt-4o", messages=[{"role": "user", "content": "a secret"}]) as given:
+                pieces = given.iter_raw()
+                next(pieces)
+                assert gate.http.put("/api/gateway/config", json=only(model)).status_code == 200
+                wait.open()
+                b"".join(pieces)
+        said = gate.span()
+        assert said["gen_ai.provider.name"] == ("openai" if is_refused else "vllm")
+        assert not {"gen_ai.usage.cost", "leyden.request.body", "gen_ai.prompt.0.content"} & said.keys()
+
+
 def test_a_long_answer_is_recorded_in_part_and_passes_whole(tmp_path: Path, model: ModelServer) -> None:
     with gateway(tmp_path, only(model, record={"max_bytes": 5_000})) as gate:
         events = chat_events(" ".join(["word"] * 500))
