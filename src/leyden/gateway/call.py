@@ -71,7 +71,8 @@ class Terms(NamedTuple):
 class Exchange:
     """What became of a call: everything the recording needs, and nothing that is still open.
 
-    body holds the answer's bytes as the upstream sent them (still encoded as `encoding` says), cut at the limit of what is recorded.
+    body holds the answer's bytes as the upstream sent them (still encoded as `encoding` says). Of a long one (is_cut) they are its beginning,
+    and tail is its end.
     """
 
     call: Call
@@ -91,6 +92,7 @@ class Exchange:
     request_id: str | None = None  # what the answer's headers call it: the upstream's name for it, mostly
     policy_version: str | None = None
     terms: Terms | None = None
+    tail: bytes = b""
     resources: dict[str, str] = field(
         default_factory=dict[str, str]
     )  # deployment, resources_id, version that served it

@@ -227,7 +227,7 @@ def _size(exchange: Exchange) -> int:
     body, read = exchange.call.body, 0
     if exchange.call.asked:
         read = len(body) + 200 * body.count(b"{") + 60 * (body.count(b"[") + body.count(b","))
-    return len(body) + read + sum(map(len, exchange.body)) + 2_000
+    return len(body) + read + sum(map(len, exchange.body)) + len(exchange.tail) + 2_000
 
 
 def _seen(exchange: Exchange, found: Recorded) -> Seen | None:
