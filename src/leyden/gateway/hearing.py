@@ -3,13 +3,12 @@
 Promises: never raises on anything that an upstream sent. Refuses to know: what the record of it becomes.
 """
 
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
 
 from leyden.gateway.call import Exchange
-from leyden.gateway.decoding import MAX_BYTES, decoded, read_json
+from leyden.gateway.decoding import decoded, read_json
 from leyden.gateway.fitting import fitting_answer
 from leyden.gateway.reading import Assembler, Said
 from leyden.gateway.wires import wire_of
@@ -27,13 +26,18 @@ class Heard(NamedTuple):
 
 
 def heard(exchange: Exchange, *, max_bytes: int) -> Heard:
-    """What the answer says. max_bytes: of texts that are kept, for which a body may have to be undone that far."""
-    raw = decoded(exchange.body, exchange.encoding, limit=max(4 * max_bytes, MAX_BYTES)).data
-    if exchange.call.door == "other" and not is_text(raw):
+    """What the answer says. max_bytes: of an answer that is kept as it is because it cannot be read."""
+    # Undone only where it has to be, and never joined before it is read: it may be many megabytes.
+    pieces = [decoded(exchange.body, exchange.encoding).data] if exchange.encoding else exchange.body
+    first = next((said for piece in pieces if (said := piece.lstrip()[:1])), b"")
+    if exchange.call.door == "other" and not is_text(first):
         return Heard(NOTHING_SAID, b"")
     # A streamed call may be answered with plain JSON all the same, as errors are.
-    if exchange.call.is_stream and raw.lstrip()[:1] not in (b"{", b"["):
-        return _stream(exchange, raw)
+    if exchange.call.is_stream and first not in (b"{", b"["):
+        return _stream(exchange, pieces)
+    if exchange.is_cut:
+        return Heard(NOTHING_SAID, decoded(pieces, "", limit=max_bytes).data)
+    raw = b"".join(pieces)
     return Heard(_said(exchange, read_json(raw)), raw)
 
 
@@ -42,9 +46,10 @@ def is_text(body: bytes) -> bool:
     return body.lstrip()[:1] in (b"{", b"[", b"d", b"e", b":")
 
 
-def _stream(exchange: Exchange, raw: bytes) -> Heard:
+def _stream(exchange: Exchange, pieces: list[bytes]) -> Heard:
     assembler = wire_of(exchange.upstream_door).assembler()
-    assembler.feed(raw)
+    for piece in pieces:
+        assembler.feed(piece)
     if exchange.is_cut:
         _skip(exchange, assembler)
     else:
@@ -53,8 +58,10 @@ def _stream(exchange: Exchange, raw: bytes) -> Heard:
     said = _said(exchange, body)
     if exchange.is_cut:  # with some tokens missing, the rest would be another answer
         said = said._replace(response_token_ids=None, logprobs=None)
-    with suppress(TypeError):  # arguments that nest deeper than orjson writes: the events are kept instead
+    try:
         raw = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # arguments that nest deeper than orjson writes: the events are kept instead
+        raw = b"".join(pieces)
     # How a stream ends of which nothing is known but its events, or of which a part is missing, nobody can say.
     is_known = exchange.call.door != "other" and not exchange.is_cut
     return Heard(said, raw, is_known and not assembler.is_complete)
