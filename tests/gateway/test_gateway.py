@@ -518,6 +518,8 @@ def test_a_client_that_leaves_cancels_the_upstream(
     assert (said["leyden.gateway.outcome"], said["status"]) == ("cancelled", "UNSET")
     if is_stream:
         assert said["gen_ai.completion.0.content"] in ("", "a", "a b")
+        assert said["leyden.usage.estimated"] is True
+        assert said["gen_ai.usage.input_tokens"] > 0
     waiting.open()
 
 

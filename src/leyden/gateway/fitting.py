@@ -33,8 +33,14 @@ class Fitting(NamedTuple):
     fields: int
 
 
-def fitting(asked: Mapping[str, Any]) -> Fitting:
-    """A request with its newest messages and its first tools, as many as fit. Another field that holds too much is left out whole."""
+def fitting(asked: Mapping[str, Any], body: bytes) -> Fitting:
+    """A request with its newest messages and its first tools, as many as fit. Another field that holds too much is left out whole.
+
+    body: the JSON that it was read from, which tells of nearly every request in microseconds that it fits.
+    """
+    most = body.count(b"{") + body.count(b"[") + body.count(b'"') // 2
+    if most <= MOST_VALUES and all(len(value) <= MOST_TOOLS for value in asked.values() if is_list(value)):
+        return Fitting(dict(asked), 0, 0, 0)
     found: dict[str, Any] = {}
     messages = tools = 0
     for name, value in asked.items():

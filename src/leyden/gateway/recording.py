@@ -82,7 +82,7 @@ def recorded(
     call = exchange.call
     operation = conventions.operation_of(call) or call.door
     provider = PROVIDERS.get(kind, kind) or exchange.upstream_family
-    fitted = fitting(call.asked)
+    fitted = fitting(call.asked, call.body)
     asked = wire_of(call.door).asked(fitted.asked)
     answer = heard(exchange, max_bytes=max_bytes)
     exchange = _judged(exchange, answer)
