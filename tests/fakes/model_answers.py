@@ -67,6 +67,35 @@ def anthropic_events(text: str) -> list[bytes]:
     ]
 
 
+def responses_events(text: str) -> list[bytes]:
+    """A streamed response: created, in progress, its one item and part, one delta a word, each of them done, completed."""
+    words = text.split(" ")
+    whole = _response(text)
+    item = whole["output"][0]
+    part = item["content"][0]
+    begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+    at = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.in_progress", "response": begun},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**item, "status": "in_progress", "content": []},
+        },
+        {"type": "response.content_part.added", **at, "part": {**part, "text": ""}},
+        *(
+            {"type": "response.output_text.delta", **at, "delta": word if i == 0 else f" {word}"}
+            for i, word in enumerate(words)
+        ),
+        {"type": "response.output_text.done", **at, "text": text},
+        {"type": "response.content_part.done", **at, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": whole},
+    ]
+    return [event({**one, "sequence_number": n}) for n, one in enumerate(events)]
+
+
 def _usage(text: str) -> dict[str, int]:
     tokens = len(text.split(" "))
     return {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}

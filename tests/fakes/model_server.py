@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, Literal
 
-from fakes.model_answers import anthropic_events, chat_events, default_body
+from fakes.model_answers import anthropic_events, chat_events, default_body, responses_events
 
 PATIENCE_S = 20.0
 
@@ -157,6 +157,8 @@ def sensible(request: Request, text: str = "Hello from the scripted model") -> A
     if request.json.get("stream"):
         if request.path.endswith("/messages"):
             return stream(*anthropic_events(text))
+        if request.path.endswith("/responses"):
+            return stream(*responses_events(text))
         return stream(*chat_events(text))
     return answer(default_body(request.path, text))
 

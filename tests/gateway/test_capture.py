@@ -262,6 +262,15 @@ def test_past_the_bound_calls_are_lost_counted_and_told(busy: Store, file: Path)
     assert capture.counts.recorded == 3
 
 
+def test_what_a_request_takes_once_it_is_read_counts_towards_the_bound(busy: Store, file: Path) -> None:
+    with locked(file):
+        capture = Capture(busy, record, quiet_s=900, most_bytes=2**20)
+        many = exchange(call(asked={"model": "m", "messages": [{}] * 10_000}))
+        assert len(many.call.body) < 50_000
+        assert [capture.offer(many) for _ in range(3)] == [True, False, False]
+        capture.close(patience_s=0)
+
+
 def test_past_the_bound_in_bytes_calls_are_lost_too(busy: Store, file: Path) -> None:
     with locked(file):
         with_large = exchange(body=b"x" * 100_000)

@@ -99,8 +99,32 @@ def test_without_content_only_counts_are_recorded(tmp_path: Path, model: ModelSe
         assert "secret" not in span.model_dump_json()
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_call_is_recorded_by_the_configuration_that_let_it_in(
+    tmp_path: Path, model: ModelServer, is_refused: bool
+) -> None:
+    quiet = {"record": {"content": "none"}}
+    before = {"upstreams": {"gpu": at(model, kind="vllm")}, "models": {"gpt-4o": "gpu"}, "gateway": quiet}
+    with gateway(tmp_path, before) as gate:
+        if is_refused:
+            assert gate.post(model="nobodys", stream=True).status_code == 404
+            assert gate.http.put("/api/gateway/config", json=only(model)).status_code == 200
+        else:
+            wait, events = Gate(), chat_events("a secret answer")
+            model.script(stream(events[0], wait, *events[1:]))
+            with gate.streaming(model="gpt-4o", messages=[{"role": "user", "content": "a secret"}]) as given:
+                pieces = given.iter_raw()
+                next(pieces)
+                assert gate.http.put("/api/gateway/config", json=only(model)).status_code == 200
+                wait.open()
+                b"".join(pieces)
+        said = gate.span()
+        assert said["gen_ai.provider.name"] == ("openai" if is_refused else "vllm")
+        assert not {"gen_ai.usage.cost", "leyden.request.body", "gen_ai.prompt.0.content"} & said.keys()
+
+
 def test_a_long_answer_is_recorded_in_part_and_passes_whole(tmp_path: Path, model: ModelServer) -> None:
-    with gateway(tmp_path, only(model, record={"max_bytes": 5_000})) as gate:
+    with gateway(tmp_path, only(model, record={"max_bytes": 1_000})) as gate:
         events = chat_events(" ".join(["word"] * 500))
         model.script(stream(*events))
         with gate.streaming(stream_options={"include_usage": True}) as given:
@@ -108,6 +132,19 @@ def test_a_long_answer_is_recorded_in_part_and_passes_whole(tmp_path: Path, mode
         said = gate.span()
         assert said["leyden.gateway.cut"] is True
         assert said["gen_ai.completion.0.content"].startswith("word word word")
+        assert len(said["gen_ai.completion.0.content"]) < 1_100
+        assert said["gen_ai.usage.output_tokens"] == 500
+
+
+def test_the_counts_at_the_end_of_a_stream_of_24_mb_are_recorded(gate: Gateway, model: ModelServer) -> None:
+    events = chat_events("one")
+    long = event({"id": "c", "choices": [{"index": 0, "delta": {"content": "x" * 2**20}}]})
+    model.script(stream(*events[:2], *[long] * 24, *events[2:]))
+    with gate.streaming(stream_options={"include_usage": True}) as given:
+        assert len(given.read()) > 24 * 2**20
+    said = gate.span()
+    assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (7, 1)
+    assert (said["leyden.gateway.outcome"], said["leyden.gateway.cut"]) == ("ok", True)
 
 
 # ── Streams ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -481,6 +518,8 @@ def test_a_client_that_leaves_cancels_the_upstream(
     assert (said["leyden.gateway.outcome"], said["status"]) == ("cancelled", "UNSET")
     if is_stream:
         assert said["gen_ai.completion.0.content"] in ("", "a", "a b")
+        assert said["leyden.usage.estimated"] is True
+        assert said["gen_ai.usage.input_tokens"] > 0
     waiting.open()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.streams import JSON
 from leyden.gateway.decoding import read_json
-from leyden.gateway.prefix import REMEMBERED, Prefixes
+from leyden.gateway.prefix import MOST_PIECES, REMEMBERED, Prefixes
 
 TURNS = [{"role": "user", "content": f"{n}" * 100} for n in range(10)]
 
@@ -75,3 +75,20 @@ def test_whatever_is_asked_gives_a_share(bodies: list[dict[str, Any]]) -> None:
     for each in bodies:
         share = prefixes.share("a", each)
         assert share is None or 0.0 <= share <= 1.0
+
+
+def test_a_request_of_too_many_messages_is_not_measured_and_token_ids_are() -> None:
+    prefixes = Prefixes()
+    for _ in range(2):
+        assert prefixes.share("a", {"messages": [{}] * (MOST_PIECES + 1)}) is None
+    ids = list(range(2 * MOST_PIECES))
+    prefixes.share("b", {"prompt": ids})
+    assert prefixes.share("b", {"prompt": ids}) == 1.0
+
+
+def test_what_is_remembered_of_all_rollouts_together_is_bounded() -> None:
+    prefixes = Prefixes(most_held=20)
+    for name in ("a", "b", "c"):
+        prefixes.share(name, body(9))
+    assert prefixes.share("c", body(9)) == 1.0
+    assert prefixes.share("a", body(9)) is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.model_answers import anthropic_events, chat_events
+from fakes.model_answers import anthropic_events, chat_events, event, responses_events
 from gateway.exchanges import BEGAN_NS, IDENTITY, call, exchange
 from gateway.streams import odd_json, sse
 from leyden.gateway.call import Door, Exchange
@@ -126,6 +126,139 @@ def test_an_error_in_a_stream_that_began_well_is_one() -> None:
     span = span_of(record(exchange(call(is_stream=True), body=body)))
     assert (span["attributes"]["error.type"], span["status"]["status_code"]) == ("server_error", "ERROR")
     assert span["attributes"]["gen_ai.completion.0.content"] == "one two"
+    assert span["attributes"]["leyden.gateway.outcome"] == "error"
+
+
+STREAMS: dict[Door, list[bytes]] = {
+    "chat": chat_events("one two three four"),
+    "messages": anthropic_events("one two three four"),
+    "responses": responses_events("one two three four"),
+}
+
+
+def streamed(door: Door, events: list[bytes], **more: Any) -> dict[str, Any]:
+    span = span_of(record(exchange(call(door, is_stream=True), body=b"".join(events), **more)))
+    return {**span["attributes"], **span["status"]}
+
+
+@pytest.mark.parametrize("door", STREAMS)
+def test_a_stream_that_ends_before_its_answer_does_is_broken_and_kept_as_far_as_it_came(door: Door) -> None:
+    said = streamed(door, STREAMS[door][: {"chat": 5, "messages": 7, "responses": 7}[door]])
+    assert (said["leyden.gateway.outcome"], said["status_code"], said["error.type"]) == (
+        "broken",
+        "ERROR",
+        "broken",
+    )
+    assert said["description"] == "the stream ended before its answer was complete"
+    assert said["gen_ai.completion.0.content"].startswith("one two three")
+
+
+@pytest.mark.parametrize("door", STREAMS)
+def test_a_stream_that_came_to_its_end_is_a_success(door: Door) -> None:
+    said = streamed(door, STREAMS[door])
+    assert (said["leyden.gateway.outcome"], said["status_code"]) == ("ok", "OK")
+    assert "leyden.usage.estimated" not in said
+
+
+@pytest.mark.parametrize("without", [1, 2])
+def test_a_chat_stream_without_its_done_mark_or_its_counts_is_complete_with_its_finish_reason(
+    without: int,
+) -> None:
+    said = streamed("chat", STREAMS["chat"][:-without])
+    assert (said["leyden.gateway.outcome"], said["status_code"]) == ("ok", "OK")
+    assert "leyden.usage.estimated" not in said
+
+
+def test_the_last_event_of_a_stream_may_lack_its_blank_line() -> None:
+    for lacks in (b"\n", b"\n\n"):
+        said = streamed("chat", [b"".join(STREAMS["chat"][:-1]).removesuffix(lacks)])
+        assert said["gen_ai.usage.output_tokens"] == 4
+
+
+# ── Streams of which a part is missing ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("door", STREAMS)
+@pytest.mark.parametrize("outcome", ["cancelled", "broken", "timeout", "ok"])
+def test_a_stream_that_ended_before_its_tokens_were_counted_is_estimated(door: Door, outcome: str) -> None:
+    said = streamed(door, STREAMS[door][: {"chat": 5, "messages": 7, "responses": 7}[door]], outcome=outcome)
+    assert said["leyden.usage.estimated"] is True
+    assert said["gen_ai.usage.output_tokens"] in (3, 4)
+    assert said["gen_ai.usage.input_tokens"] > 3
+    if door == "messages":
+        assert said["gen_ai.usage.input_tokens"] == 7
+
+
+def test_what_is_estimated_costs_what_it_would_cost() -> None:
+    found = record(exchange(call("responses", is_stream=True), body=b"".join(STREAMS["responses"][:7])))
+    usage, usd = found.usage, found.usd
+    assert usage is not None
+    assert usd == pytest.approx((usage.input * 2.5 + usage.output * 10) / 1e6)
+
+
+def test_calls_with_their_arguments_are_estimated_too() -> None:
+    part = {"index": 0, "id": "c", "function": {"name": "look", "arguments": '{"word": "' + "x" * 400}}
+    chunk = {"id": "1", "choices": [{"index": 0, "delta": {"tool_calls": [part]}}]}
+    assert streamed("chat", [event(chunk)])["gen_ai.usage.output_tokens"] > 100
+
+
+def test_a_picture_is_estimated_as_one_and_not_as_its_text() -> None:
+    url = "data:image/png;base64," + "A" * 400_000
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": content}]}
+    one = exchange(call(asked=asked, is_stream=True), body=STREAMS["chat"][0])
+    assert said_in(one)["gen_ai.usage.input_tokens"] < 5_000
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b": ping\n\n", sse({"error": {"type": "server_error", "message": "gone"}})]
+)
+def test_where_nothing_came_nothing_is_estimated(body: bytes) -> None:
+    said = streamed("chat", [body], outcome="broken")
+    assert not [name for name in said if name.startswith(("gen_ai.usage", "leyden.usage"))]
+
+
+def test_counts_that_came_before_the_client_left_stand() -> None:
+    said = streamed("messages", STREAMS["messages"][:-1], outcome="cancelled")
+    assert (said["gen_ai.usage.output_tokens"], "leyden.usage.estimated" in said) == (4, False)
+
+
+def test_a_response_that_was_left_has_no_finish_reason() -> None:
+    said = streamed("responses", STREAMS["responses"][:7], outcome="cancelled")
+    assert "gen_ai.response.finish_reasons" not in said
+    assert "gen_ai.completion.0.finish_reason" not in said
+
+
+@pytest.mark.parametrize("door", STREAMS)
+@pytest.mark.parametrize("lost", [0, 1, 5])
+def test_what_stands_at_the_end_of_a_long_stream_counts_when_its_middle_was_not_kept(
+    door: Door, lost: int
+) -> None:
+    whole = b"".join(STREAMS[door])
+    middle = whole.index(b"three") + 3
+    end = max(whole.index(b"four") + 3, middle + lost) if door != "responses" else middle + lost
+    said = streamed(door, [whole[:middle]], tail=whole[end:], is_cut=True)
+    assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (7, 4)
+    assert (said["leyden.gateway.outcome"], said["leyden.gateway.cut"]) == ("ok", True)
+
+
+@pytest.mark.parametrize("door", STREAMS)
+def test_a_small_limit_cuts_what_is_kept_and_nothing_that_is_counted(door: Door) -> None:
+    events = STREAMS[door]
+    if door == "chat":
+        events = chat_events("word " * 1000)
+    found = record(exchange(call(door, is_stream=True), body=b"".join(events)), max_bytes=100)
+    said = span_of(found)["attributes"]
+    assert said["gen_ai.usage.output_tokens"] == (1001 if door == "chat" else 4)
+    assert len(said["gen_ai.completion.0.content"]) < 150
+    assert len(said["leyden.response.body"]) <= 100
+    assert said["leyden.gateway.cut"] is True
+
+
+def test_the_tokens_of_an_answer_whose_middle_is_missing_are_no_row() -> None:
+    chunk = {"id": "1", "choices": [{"index": 0, "delta": {"content": "x"}, "token_ids": [1, 2]}]}
+    said = streamed("chat", [event(chunk)], tail=b"".join(STREAMS["chat"][-3:]), is_cut=True)
+    assert "response_token_ids" not in said
 
 
 @pytest.mark.parametrize(
@@ -186,7 +319,8 @@ def test_whatever_is_asked_and_answered_is_recorded(
     ]
     body = b"".join(events) if is_stream else json.dumps([str(one) for one in answers]).encode()
     found = record(exchange(call(door, asked=asked, is_stream=is_stream), body=body))
-    assert span_of(found)["attributes"]["leyden.gateway.outcome"] == "ok"
+    outcomes = ("ok", "error", "broken") if is_stream else ("ok",)
+    assert span_of(found)["attributes"]["leyden.gateway.outcome"] in outcomes
     assert len(found.record.span_id) == 16
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any, get_args
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,3 +81,25 @@ def test_every_door_has_its_protocol() -> None:
     assert set(WIRES) == set(get_args(Door))
     assert wire_of("models").said({"data": [{"id": "m"}]}).error is None
     assert wire_of("count_tokens").said({"input_tokens": 9}).usage is None
+
+
+FORMAT = {"type": "grammar", "syntax": "lark", "definition": "start: /a/"}
+
+
+@pytest.mark.parametrize(
+    ("door", "tool", "kind"),
+    [
+        ("responses", {"type": "custom", "name": "t", "format": FORMAT}, "custom"),
+        ("chat", {"type": "custom", "custom": {"name": "t", "format": FORMAT}}, "custom"),
+        ("messages", {"type": "custom", "name": "t", "input_schema": {}}, "function"),
+        ("messages", {"name": "t", "input_schema": {}}, "function"),
+        ("chat", {"type": "function", "function": {"name": "t", "parameters": {}}}, "function"),
+    ],
+)
+def test_a_custom_tool_stays_one_and_a_function_is_one_whatever_it_is_called(
+    door: Door, tool: dict[str, Any], kind: str
+) -> None:
+    [found] = wire_of(door).asked({"tools": [tool]}).tools
+    assert (found["type"], found["name"]) == (kind, "t")
+    assert found.get("format") == (FORMAT if kind == "custom" else None)
+    assert found.get("parameters") == ({} if kind == "function" else None)

@@ -15,7 +15,7 @@ import orjson
 
 from leyden.asgi import Receive, Reply, Scope, Send, send_reply
 from leyden.errors import LeydenError, NotFound, StoreBusy
-from leyden.gateway.call import Call, Exchange, Family, Identity, Outcome
+from leyden.gateway.call import Call, Exchange, Family, Identity, Outcome, Terms
 from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
 from leyden.gateway.conventions import operation_of
@@ -163,6 +163,7 @@ class Gateway:
         finally:
             self.hold.leave()
             await upstreams.leave()
+        exchange.terms = terms(config, exchange.upstream)
         exchange.policy_version = version
         exchange.resources = {} if served is None else served.attributes()
         return exchange
@@ -181,6 +182,8 @@ class Gateway:
             leaving.cancel()
 
     def _finish(self, exchange: Exchange, lease: Lease | None) -> None:
+        if exchange.terms is None:  # it was not let in
+            exchange.terms = terms(self.config, None)
         if lease is not None:
             lease.end()
             if exchange.upstream is None:
@@ -264,8 +267,7 @@ class Gateway:
     def _read(self, exchange: Exchange) -> Recorded:
         """In the capture's thread."""
         call = exchange.call
-        upstream = self.config.upstreams.get(exchange.upstream or "")
-        record = self.config.gateway.record
+        told = exchange.terms or Terms()
         shared = None
         if call.asked and call.identity.rollout_id is not None:
             # Two projects may name one rollout, and neither learns what the other asked.
@@ -273,11 +275,11 @@ class Gateway:
             shared = self._prefixes.share(whose, call.asked)
         return recorded(
             exchange,
-            kind="" if upstream is None else upstream.kind,
-            price_provider=None if upstream is None else upstream.price_provider,
+            kind=told.kind,
+            price_provider=told.price_provider,
             price=partial(self._priced, call),
-            with_content=record.content == "full",
-            max_bytes=record.max_bytes,
+            with_content=told.with_content,
+            max_bytes=told.max_bytes,
             shared=shared,
         )
 
@@ -296,6 +298,13 @@ def _ended(call: Call, outcome: Outcome, *, status: int = 0, error: str | None =
         upstream_model=None, tries=0, body=[], encoding="", is_cut=False, first_byte_ns=None, ended_ns=time.time_ns(),
         error=error,
     )  # fmt: skip
+
+
+def terms(config: GatewayConfig, upstream: str | None) -> Terms:
+    """What a configuration says of the record of a call that this upstream answered; None for one that went nowhere."""
+    known, record = config.upstreams.get(upstream or ""), config.gateway.record
+    kind, seller = ("", None) if known is None else (known.kind, known.price_provider)
+    return Terms(kind, seller, record.content == "full", record.max_bytes)
 
 
 def settled(config: GatewayConfig, target: Target, *, mode: str | None, served: Served | None) -> Settled:

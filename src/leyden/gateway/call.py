@@ -57,11 +57,22 @@ class Call:
     )  # what we set differently from what was asked
 
 
+class Terms(NamedTuple):
+    """What the configuration says of a call's record, as it was when the call was let in. kind: of the upstream that answered, "" for none;
+    price_provider: whose prices it has; max_bytes: of a text that is kept. Without a configuration nothing that was said is kept."""
+
+    kind: str = ""
+    price_provider: str | None = None
+    with_content: bool = False
+    max_bytes: int = 0
+
+
 @dataclass(slots=True)
 class Exchange:
     """What became of a call: everything the recording needs, and nothing that is still open.
 
-    body holds the answer's bytes as the upstream sent them (still encoded as `encoding` says), cut at the limit of what is recorded.
+    body holds the answer's bytes as the upstream sent them (still encoded as `encoding` says). Of a long one (is_cut) they are its beginning,
+    and tail is its end.
     """
 
     call: Call
@@ -80,6 +91,8 @@ class Exchange:
     error: str | None = None
     request_id: str | None = None  # what the answer's headers call it: the upstream's name for it, mostly
     policy_version: str | None = None
+    terms: Terms | None = None
+    tail: bytes = b""
     resources: dict[str, str] = field(
         default_factory=dict[str, str]
     )  # deployment, resources_id, version that served it

@@ -4,13 +4,14 @@ Both are written because both are read: `gen_ai.input.messages` by everything th
 `gen_ai.completion.N.*` and the token ids by the adapters that make training rows. Repetition costs little once a rollout is packed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 from leyden.gateway import surfaces
 from leyden.gateway.call import Call, Door
+from leyden.gateway.fitting import Fitting, first_tools, newest, shortened
 from leyden.gateway.reading import Asked, Said
 from leyden.ingest.shapes import is_list, list_or_empty, object_or_empty
 from leyden.ingest.usage import Usage
@@ -24,6 +25,8 @@ OPERATIONS: dict[Door, str] = {
     "messages": "chat",
 }
 """`gen_ai.operation.name` by door; the others are no model calls, but for some of "other"."""
+
+_FLAT_BYTES = 128  # that the names of a message's attributes take in the flat form
 
 _PARAMETERS = frozenset(
     [
@@ -55,22 +58,29 @@ def of_request(asked: Asked) -> dict[str, Any]:
     }
 
 
-def of_content_in(asked: Asked, *, room: int) -> dict[str, Any]:
-    """What was sent. room: bytes that messages may take, in each of the two forms; the newest are kept."""
+def of_content_in(asked: Asked, fitted: Fitting, *, room: int) -> dict[str, Any]:
+    """What was sent. fitted: what it was read from. room: bytes that the system's instructions, the messages in each of their two forms and
+    the tools may take; the newest messages are kept, and numbered from 0. What was left out is counted."""
     found: dict[str, Any] = {}
+    messages, tools = newest(asked.messages, room), first_tools(asked.tools, room)
     if asked.system:
-        found[semconv.SYSTEM] = _text(asked.system)
+        found[semconv.SYSTEM] = _text(shortened(asked.system, room))
     if asked.messages:
-        found[semconv.INPUT_MESSAGES] = _text(_newest(asked.messages, room))
-    if asked.tools:
-        found["gen_ai.tool.definitions"] = _text(asked.tools)
-        for n, tool in enumerate(asked.tools):
+        found[semconv.INPUT_MESSAGES] = _text(messages)
+    if tools:
+        found["gen_ai.tool.definitions"] = _text(tools)
+        for n, tool in enumerate(tools):
             for name in ("name", "description", "parameters"):
                 if (value := tool.get(name)) is not None:
                     found[f"gen_ai.request.functions.{n}.{name}"] = _scalar(value)
-    for n, message in enumerate(_newest(asked.prompt, room)):
+    for n, message in enumerate(newest(asked.prompt, room, each=_FLAT_BYTES)):
         found.update(_message(f"gen_ai.prompt.{n}", message))
-    return found
+    left_out = {
+        "messages": fitted.messages + len(asked.messages) - len(messages),
+        "tools": fitted.tools + len(asked.tools) - len(tools),
+        "fields": fitted.fields,
+    }
+    return found | {f"leyden.gateway.left_out.{name}": count for name, count in left_out.items() if count}
 
 
 def of_response(said: Said) -> dict[str, Any]:
@@ -101,19 +111,18 @@ def of_usage(usage: Usage) -> dict[str, int]:
     return found | {f"leyden.usage.{name}": count for name, count in usage._asdict().items() if count}
 
 
-def of_content_out(said: Said) -> dict[str, Any]:
-    """What was answered, with the tokens and logprobs that the upstream gave."""
+def of_content_out(said: Said, *, room: int) -> dict[str, Any]:
+    """What was answered, with the tokens and logprobs that the upstream gave. room: bytes that each may take: texts are cut, and lists of
+    tokens, which would teach something false, left out."""
     found: dict[str, Any] = {}
     if said.messages:
-        found[semconv.OUTPUT_MESSAGES] = _text(said.messages)
-    for n, message in enumerate(said.completion):
+        found[semconv.OUTPUT_MESSAGES] = _text(shortened(said.messages, room))
+    for n, message in enumerate(shortened(said.completion, room)):
         found.update(_message(f"gen_ai.completion.{n}", message))
-    if said.prompt_token_ids is not None:
-        found["prompt_token_ids"] = said.prompt_token_ids
-    if said.response_token_ids is not None:
-        found["response_token_ids"] = said.response_token_ids
-    if said.logprobs is not None:
-        found["logprobs.content"] = _text(said.logprobs)
+    tokens = {"prompt_token_ids": said.prompt_token_ids, "response_token_ids": said.response_token_ids}
+    found |= {n: ids for n, ids in tokens.items() if ids is not None and len(orjson.dumps(ids)) <= room}
+    if said.logprobs is not None and len(logprobs := _text(said.logprobs)) <= room:
+        found["logprobs.content"] = logprobs
     return found
 
 
@@ -130,16 +139,6 @@ def _message(prefix: str, message: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         for name, value in flat.items():
             if value is not None:
                 yield f"{prefix}.tool_calls.{n}.{name}", _scalar(value)
-
-
-def _newest(messages: Sequence[dict[str, Any]], room: int) -> Sequence[dict[str, Any]]:
-    """The last messages that fit, at least one."""
-    size = 0
-    for kept, message in enumerate(reversed(messages)):
-        size += len(orjson.dumps(message))
-        if size > room and kept:
-            return messages[len(messages) - kept :]
-    return messages
 
 
 def _is_plain(value: Any) -> bool:

@@ -33,6 +33,8 @@ from leyden.ingest.shapes import is_list, is_object
 # An answer that is no stream is handed on in one piece, so that one which breaks off becomes a clean error; a larger one goes through.
 _WHOLE_BYTES = 8 * 2**20
 _MOST_TRANSLATED = 64 * 2**20
+# Of every answer so much is kept for the record: its beginning and its end, where the counts of a stream are.
+_HEAD_BYTES, _TAIL_BYTES = 16 * 2**20, 64 * 2**10
 _LATE_S = 1.0
 
 log = logging.getLogger("leyden.gateway")
@@ -55,7 +57,8 @@ class Rendered:
 
 @dataclass
 class Forward:
-    """settle: what the configuration sets at a target. max_bytes: of the answer that are kept for the record.
+    """settle: what the configuration sets at a target. max_bytes: of the answer that are kept for the record, if more than
+    `_HEAD_BYTES`.
 
     model: what the targets are asked for instead of what the configuration says; a deployment's.
     """
@@ -68,6 +71,7 @@ class Forward:
     model: str | None = None
     kept: list[bytes] = field(default_factory=list[bytes])
     _kept_bytes: int = 0
+    _tail: bytearray = field(default_factory=bytearray)
     _is_cut: bool = False
     _first_ns: int | None = None
     _started: bool = False
@@ -276,13 +280,15 @@ class Forward:
     def _keep(self, piece: bytes) -> None:
         if self._first_ns is None:
             self._first_ns = time.time_ns()
-        room = self.max_bytes - self._kept_bytes
+        room = max(self.max_bytes, _HEAD_BYTES) - self._kept_bytes
+        if head := piece[:room]:
+            self.kept.append(head)
+            self._kept_bytes += len(head)
         if len(piece) > room:
-            self._is_cut = True
-            piece = piece[: max(0, room)]
-        if piece:
-            self.kept.append(piece)
-            self._kept_bytes += len(piece)
+            self._tail += piece[room:]
+            if len(self._tail) > 2 * _TAIL_BYTES:
+                self._is_cut = True
+                del self._tail[:-_TAIL_BYTES]
 
     async def _refuse(self, failure: LeydenError) -> None:
         """Tell the client in its own protocol: with a status when nothing was sent yet, in a stream with its last event."""
@@ -312,7 +318,8 @@ class Forward:
             upstream_door=call.door if rendered is None else rendered.door,
             upstream_model=None if target is None else target.model,
             tries=self._tries or int(rendered is not None),
-            body=self.kept,
+            body=self.kept if self._is_cut or not self._tail else [*self.kept, bytes(self._tail)],
+            tail=bytes(self._tail) if self._is_cut else b"",
             encoding="" if self._reached is None else encoding_of(self._reached),
             is_cut=self._is_cut,
             first_byte_ns=self._first_ns,

@@ -20,6 +20,8 @@ from leyden.store.keys import KeyRow
 
 # What is changed in a request has to be written again, and orjson writes 254 levels.
 MAX_DEPTH = 200
+# A million empty objects, three bytes each, take a hundred times their size once they are read.
+MAX_VALUES, _FEW_BYTES = 1_000_000, 2**20
 
 
 class Incoming:
@@ -97,6 +99,8 @@ def _model(address: Address, asked: Mapping[str, Any], body: bytes) -> str:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    if len(body) > _FEW_BYTES and body.count(b"{") + body.count(b"[") > MAX_VALUES:
+        raise TooLarge(f"The body holds more than {MAX_VALUES} objects and lists", hint="send less at once")
     if is_deeper(body, MAX_DEPTH):
         raise TooLarge(f"The body nests deeper than {MAX_DEPTH} levels", hint="flatten it")
     asked = read_json(body)

@@ -58,6 +58,14 @@ class Assembler(Protocol):
         """Take the next bytes."""
         ...
 
+    def skip(self) -> None:
+        """Bytes are missing here: what is fed next is read from its first whole event on."""
+        ...
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        ...
+
     def body(self) -> dict[str, Any]:
         """The answer so far, as one body."""
         ...

@@ -5,7 +5,7 @@ bodies (cut at the limit), and everything that was counted of the answer whateve
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -13,14 +13,15 @@ import orjson
 
 from leyden.gateway import conventions
 from leyden.gateway.call import Exchange
-from leyden.gateway.decoding import decoded, read_json
+from leyden.gateway.estimating import estimated, is_counted
+from leyden.gateway.fitting import fitting
+from leyden.gateway.hearing import Heard, heard, is_text
 from leyden.gateway.identity import attempt_of, trace_of
 from leyden.gateway.reading import Said
 from leyden.gateway.wires import wire_of
 from leyden.ingest import agl_json
 from leyden.ingest.prices import Priced
 from leyden.ingest.record import GATEWAY, SpanRecord
-from leyden.ingest.shapes import is_list, is_object
 from leyden.ingest.usage import Usage
 from leyden.sdk import semconv
 
@@ -45,8 +46,9 @@ PRICE_LISTS = {
 }
 """Whose price list applies by kind of upstream, where the configuration names none; the last three are known to have none."""
 
-NOTHING_SAID = Said(None, None, (), None, [], [])
 _SMALL = 64 * 1024  # bytes; larger bodies of the surfaces that pass as they are hold pictures, sound or files
+_LEFT_OUT = "leyden.gateway.left_out."
+UNFINISHED = "the stream ended before its answer was complete"
 _STOPPED = {"cancelled": "the client left", "broken": "the answer broke off", "timeout": "no answer in time"}
 
 
@@ -80,8 +82,12 @@ def recorded(
     call = exchange.call
     operation = conventions.operation_of(call) or call.door
     provider = PROVIDERS.get(kind, kind) or exchange.upstream_family
-    asked = wire_of(call.door).asked(call.asked)
-    said, answer = read_answer(exchange, max_bytes=max_bytes)
+    fitted = fitting(call.asked, call.body)
+    asked = wire_of(call.door).asked(fitted.asked)
+    answer = heard(exchange, max_bytes=max_bytes)
+    exchange = _judged(exchange, answer)
+    guess = _guess(exchange, answer.said)
+    said = answer.said if guess is None else answer.said._replace(usage=guess)
     model = said.model or exchange.upstream_model or call.model
     priced = None
     # Pictures and sound have prices of their own, which no list of prices per token knows.
@@ -100,12 +106,17 @@ def recorded(
         **conventions.of_response(said),
         **_how(exchange, shared=shared),
     }
+    if guess is not None:
+        attributes["leyden.usage.estimated"] = True
     if priced is not None:
         attributes["gen_ai.usage.cost"] = priced.usd
         attributes["leyden.price"] = orjson.dumps(priced.snapshot).decode()
     if with_content:
-        attributes |= conventions.of_content_in(asked, room=max_bytes) | conventions.of_content_out(said)
-        attributes |= _bodies(exchange, answer, max_bytes=max_bytes)
+        attributes |= conventions.of_content_in(asked, fitted, room=max_bytes)
+        attributes |= conventions.of_content_out(said, room=max_bytes)
+        attributes |= _bodies(exchange, answer.body, max_bytes=max_bytes)
+        if _is_cut(exchange, answer.body, attributes, max_bytes=max_bytes):
+            attributes["leyden.gateway.cut"] = True
     failure = failure_of(exchange, said)
     if failure is not None:
         attributes[semconv.ERROR_TYPE] = failure[0]
@@ -116,26 +127,19 @@ def recorded(
     )
 
 
-def read_answer(exchange: Exchange, *, max_bytes: int) -> tuple[Said, bytes]:
-    """What the answer says, and its body, put together when it was a stream."""
-    wire = wire_of(exchange.upstream_door)
-    raw = decoded(exchange.body, exchange.encoding, limit=4 * max_bytes).data
-    if exchange.call.door == "other" and not _is_text(raw):
-        return NOTHING_SAID, b""
-    # A streamed call may be answered with plain JSON all the same, as errors are.
-    if exchange.call.is_stream and raw.lstrip()[:1] not in (b"{", b"["):
-        assembler = wire.assembler()
-        assembler.feed(raw)
-        body: Any = assembler.body()
-        with suppress(
-            TypeError
-        ):  # arguments that nest deeper than orjson writes: the events are kept instead
-            raw = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
-    else:
-        body = read_json(raw)
-    if is_list(body):  # Gemini's errors come in a list of one
-        body = next(iter(body), None)
-    return (wire.said(body) if is_object(body) else NOTHING_SAID), raw
+def _judged(exchange: Exchange, answer: Heard) -> Exchange:
+    """With what only the answer itself tells: that it is an error in spite of its status, or that it never came to its end."""
+    if exchange.outcome != "ok":
+        return exchange
+    if answer.said.error is not None:
+        return replace(exchange, outcome="error")
+    return replace(exchange, outcome="broken", error=UNFINISHED) if answer.is_unfinished else exchange
+
+
+def _guess(exchange: Exchange, said: Said) -> Usage | None:
+    """The tokens of a stream that ended before they were counted; None for any other answer."""
+    is_early = exchange.outcome != "ok" and exchange.call.is_stream and exchange.call.door != "other"
+    return estimated(exchange.call, said) if is_early and exchange.body and not is_counted(said) else None
 
 
 def failure_of(exchange: Exchange, said: Said) -> tuple[str, str] | None:
@@ -166,7 +170,6 @@ def _how(exchange: Exchange, *, shared: float | None) -> dict[str, Any]:
         "leyden.gateway.key": call.key_id,
         "leyden.gateway.request_id": exchange.request_id,
         "leyden.gateway.changed": orjson.dumps(call.changed).decode() if call.changed else None,
-        "leyden.gateway.cut": exchange.is_cut or None,
         "leyden.prompt.shared_prefix": shared,
         "leyden.policy_version": exchange.policy_version,
         "gen_ai.conversation.id": call.identity.session,
@@ -189,13 +192,14 @@ def _bodies(exchange: Exchange, answer: bytes, *, max_bytes: int) -> dict[str, s
     return {
         name: body[:max_bytes].decode("utf-8", "replace")
         for name, body in (("leyden.request.body", exchange.call.body), ("leyden.response.body", answer))
-        if body and (exchange.call.door != "other" or (len(body) <= _SMALL and _is_text(body)))
+        if body and (exchange.call.door != "other" or (len(body) <= _SMALL and is_text(body)))
     }
 
 
-def _is_text(body: bytes) -> bool:
-    """Whether a body of a surface that nobody reads is JSON or a stream of events, and no form, picture or sound."""
-    return body.lstrip()[:1] in (b"{", b"[", b"d", b"e", b":")
+def _is_cut(exchange: Exchange, answer: bytes, attributes: dict[str, Any], *, max_bytes: int) -> bool:
+    """Whether the record holds less than what was asked and answered."""
+    is_long = max(len(exchange.call.body), len(answer)) > max_bytes
+    return exchange.is_cut or is_long or any(name.startswith(_LEFT_OUT) for name in attributes)
 
 
 def _span(

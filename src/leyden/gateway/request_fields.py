@@ -91,7 +91,8 @@ def parameters_of(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tools_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Tool definitions, all in one form: type, name, description, parameters. A provider's own tools keep their fields."""
+    """Tool definitions, all in one form: type, name, description, parameters; format for one of type custom. A provider's own keep
+    their fields."""
     tools = [_tool(tool) for tool in list_or_empty(body.get("tools")) if is_object(tool)]
     legacy = [_function(tool) for tool in list_or_empty(body.get("functions")) if is_object(tool)]
     return tools + legacy
@@ -129,11 +130,14 @@ def _session_in(user_id: Any) -> str | None:
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    function = tool.get("function")
+    kind, function, custom = tool.get("type"), tool.get("function"), tool.get("custom")
     if is_object(function):
         return _function(function)
-    is_own = tool.get("type") in (None, "function", "custom") or "input_schema" in tool
-    return _function(tool) if is_own else lean(tool)
+    if kind == "custom" and "input_schema" not in tool:  # which is Anthropic's word for a function
+        given = custom if is_object(custom) else tool
+        shape = {"format": lean(given["format"])} if is_object(given.get("format")) else {}
+        return {**_function(given), "type": "custom", **shape}
+    return _function(tool) if kind in (None, "function", "custom") or "input_schema" in tool else lean(tool)
 
 
 def _function(function: Mapping[str, Any]) -> dict[str, Any]:

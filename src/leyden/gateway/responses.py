@@ -24,6 +24,9 @@ _CLIENT_CALLS = frozenset(
 )
 
 
+_UNFINISHED = ("queued", "in_progress")
+
+
 class Responses:
     """Responses."""
 
@@ -44,6 +47,7 @@ class Responses:
         items = [item for item in list_or_empty(body.get("output")) if is_object(item)]
         found = [part for item in items for part in _item_parts(item)]
         status = text_of(body.get("status"))
+        status = None if status in _UNFINISHED else status
         why = text_of(object_or_empty(body.get("incomplete_details")).get("reason"))
         reason = why or status
         ends = {"finish_reason": reason} if reason else {}

@@ -72,6 +72,11 @@ class Parser:
         event = None if skipped else self._event(block)
         return [] if event is None else [event]
 
+    def skip(self) -> None:
+        """What comes next does not follow what came before: the event that is open is left out, and so is the one that it begins in."""
+        self._tail.clear()
+        self._begun, self._after_cr, self._is_skipping = None, False, True
+
     def _plain(self, piece: bytes) -> bytes:
         """The bytes with LF as the only line end, and without the byte order mark."""
         if self._begun is not None:
@@ -144,7 +149,19 @@ class JsonStream:
     def feed(self, piece: bytes) -> None:
         """Take the next bytes."""
         dropped = self._parser.dropped
-        for kind, data in self._parser.feed(piece):
+        self._take(self._parser.feed(piece))
+        self.broken += self._parser.dropped - dropped
+
+    def skip(self) -> None:
+        """What comes next does not follow what came before."""
+        self._parser.skip()
+
+    def end(self) -> None:
+        """Nothing comes any more: a last event may lack its blank line."""
+        self._take(self._parser.flush())
+
+    def _take(self, events: list[Event]) -> None:
+        for kind, data in events:
             if data.startswith(b"[DONE]"):
                 self.is_complete = True
                 self.done()
@@ -154,7 +171,6 @@ class JsonStream:
                 self.take(kind, value)
             else:
                 self.broken += 1
-        self.broken += self._parser.dropped - dropped
 
     def take(self, kind: str, value: dict[str, Any]) -> None:
         """Take one event's object; kind is the event's type."""
