@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 import postgres_cluster
 
@@ -32,6 +34,12 @@ collect_ignore = [] if _HAS_PUBLISHED_CLIENT else ["compat"]
 # The decoder in C is optional: `make setup` builds it where there is a C compiler.
 if importlib.util.find_spec("leyden_native") is None:
     collect_ignore.append("ingest/test_native.py")
+
+# A busy machine makes examples slowly; that says nothing about what they show.
+hypothesis_settings.register_profile(
+    "leyden", hypothesis_settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("leyden")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 _OUR_SETTINGS = ("LEYDEN_DATA", "LEYDEN_REQUIRE_ALL", "LEYDEN_TEST_POSTGRES")
