@@ -217,8 +217,9 @@ def _on_or_off(value: Any) -> Any:
 
 
 class Record(_Part):
-    """content: whether messages are kept, or only what they cost and how long they took. max_bytes: of one answer; longer ones are cut.
-    strict: refuse calls that cannot be recorded, instead of letting them through and counting the loss."""
+    """content: whether messages are kept, or only what they cost and how long they took. max_bytes: of what is kept of one body; longer ones
+    are cut, and their tokens counted all the same. strict: refuse calls that cannot be recorded, instead of letting them through and
+    counting the loss."""
 
     content: Literal["full", "none"] = "full"
     max_bytes: Annotated[int, Field(ge=0)] = 16 * 2**20
