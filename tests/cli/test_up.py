@@ -107,15 +107,15 @@ def test_a_port_of_the_environment_that_is_none_is_named(
 
 def test_agl_store_runs_the_same_server_in_memory_with_cors(started: Started, db: Path) -> None:
     words = ("store", "--port", "0", "--backend", "memory", "--log-level", "WARNING", "--n-workers", "1")
-    with started(*words, "--cors-origin", "http://localhost:3000", program=AGL) as server:
-        asked = urllib.request.Request(
-            f"{server.url}/v1/agl/health", headers={"Origin": "http://localhost:3000"}
-        )
-        with urllib.request.urlopen(asked) as answer:
-            assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+    page = {"Origin": "https://app.example", "Content-Type": "application/json"}
+    with started(*words, "--cors-origin", page["Origin"], program=AGL) as server:
+        for path, body in (("health", None), ("rollouts", b'{"input": 1}')):
+            asked = urllib.request.Request(f"{server.url}/v1/agl/{path}", data=body, headers=page)
+            with urllib.request.urlopen(asked) as answer:
+                assert answer.headers["access-control-allow-origin"] == page["Origin"]
         with Client(server.url) as client:
             client.start_rollout({"task": 1})
-            assert client.statistics()["total_rollouts"] == 1
+            assert client.statistics()["total_rollouts"] == 2
         said = server.stop(signal.SIGTERM)
     assert (said.code, said.err) == (0, "")
     assert ":memory:" in said.out

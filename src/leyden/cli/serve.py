@@ -42,6 +42,7 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
         settings = replace(settings, port=listening.getsockname()[1])
         signal.signal(signal.SIGTERM, _stop)
         app = create_app(settings)
+        app.context.cors_origins = frozenset(cors_origins)
         _Server(config(_with_cors(app, cors_origins)), settings, app.context).run(sockets=[listening])
     finally:
         listening.close()

@@ -1,6 +1,7 @@
 """Who may call: keys with scopes, asked for on every bind but loopback. Also the first gate: paths that no database could hold.
 
-A key that is given is always checked, also where none is needed: a typo must not look like success.
+A key that is given is always checked, also where none is needed: a typo must not look like success. Where none is needed, a request
+without one must not come from a stranger's web page.
 """
 
 import asyncio
@@ -13,10 +14,11 @@ from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-from leyden.asgi import Scope, header
+from leyden.asgi import Scope
 from leyden.errors import BadInput, Forbidden, StoreBusy, StoreError, Unauthorized
 from leyden.gateway import doors
 from leyden.server.context import Context
+from leyden.server.pages import Pages
 from leyden.settings import Settings
 from leyden.store import keys
 from leyden.store.keys import KeyRow
@@ -120,6 +122,7 @@ class Guard:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._asks = needs_keys(context.settings)
+        self._pages = Pages(any_host=context.settings.open_bind)
         self._known: dict[str, _Known] = {}
         self._asking: dict[str, asyncio.Task[Caller | None]] = {}
         self._revoked = self._told = (
@@ -133,13 +136,17 @@ class Guard:
         path: str = scope["path"]
         if "\x00" in path:
             raise BadInput("The path holds a NUL character")
-        secret = _secret(scope)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        secret = _secret(headers)
         if secret is None:
             if self._asks and path not in OPEN_PATHS:
                 raise Unauthorized(
                     "This server asks for a key",
                     hint="send the header `Authorization: Bearer lk_…`; `leyden keys create` makes one",
                 )
+            if not self._asks:
+                host, origin = headers.get(b"host", b""), headers.get(b"origin", b"")
+                self._pages.check(scope["method"], host, origin, listed=self._context.cors_origins)
             return ANYONE
         caller = await self._check(secret)
         if caller is None:
@@ -223,10 +230,12 @@ class Guard:
         return Caller(row.project, frozenset(row.scopes), row) if row is not None else None
 
 
-def _secret(scope: Scope) -> str | None:
+def _secret(headers: dict[bytes, bytes]) -> str | None:
     """The key as given: a bearer token, `x-api-key` or, by Azure's clients, `api-key`. A token of another kind (an application's own)
     is not ours to judge."""
-    given = header(scope, b"authorization")
-    bearer = given[7:].strip() if given[:7].lower() == "bearer " else ""
-    tokens = (bearer, header(scope, b"x-api-key"), header(scope, b"api-key"))
-    return next((token for token in tokens if token.startswith("lk_")), None)
+    given = headers.get(b"authorization", b"")
+    bearer = given[7:].strip() if given[:7].lower() == b"bearer " else b""
+    for token in (bearer, headers.get(b"x-api-key", b""), headers.get(b"api-key", b"")):
+        if token.startswith(b"lk_"):
+            return token.decode("latin-1")
+    return None
