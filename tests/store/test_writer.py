@@ -1,6 +1,7 @@
 """The writer: answers after the commit, undoes a failure alone, refuses when too much waits."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -107,4 +108,24 @@ def test_a_full_disk_fails_the_write_with_its_name_and_keeps_what_was_there(tmp_
             lambda tx: tx.run(sa.insert(tables.project), {"name": "x" * 500_000, "create_time": 1.0})
         )
     assert projects(store) == {"before"}
+    store.close()
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_nothing_is_taken_for_stored_once_the_file_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_replaced: bool
+) -> None:
+    file = tmp_path / "leyden.db"
+    store = open_store(Settings(db=str(file)))
+    store.writer.run(add_project("kept"))
+    file.rename(tmp_path / "elsewhere.db")
+    if is_replaced:
+        file.write_bytes(b"")
+    for name in ("a", "b"):
+        with pytest.raises(StoreBusy, match=f"{file} was removed or replaced"):
+            store.writer.run(add_project(name))
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    (tmp_path / "elsewhere.db").rename(file)
+    store.writer.run(add_project("again"))
+    assert projects(store) & {"kept", "again", "a", "b"} == {"kept", "again"}
     store.close()
