@@ -26,6 +26,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = b"application/json"
 # The most that RFC 9659 lets a sender use over HTTP.
 ZSTD_WINDOW = 8 * 2**20
+# What follows a member of a gzip body is copied at its end: by pieces it is little, and not for millions of empty members.
+_PIECE_BYTES = 2**16
+_MOST_MEMBERS = 1000
 
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S")
@@ -120,23 +123,34 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
 
 
 def unzip(body: bytes, encoding: str, *, limit: int) -> bytes:
-    """Undo gzip, deflate or zstd, never growing past `limit` bytes. Raises BadFormat, TooLarge."""
+    """Undo gzip (all of its members), deflate or zstd, never growing past `limit` bytes. Raises BadFormat, TooLarge."""
     if encoding == "zstd":
         return _unzip_zstd(body, limit=limit)
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise BadFormat(
             f"Content-Encoding {encoding!r} is not supported", hint="send gzip, zstd or no encoding"
         )
-    inflate = zlib.decompressobj(31 if "gzip" in encoding else 15)
-    try:
-        plain = inflate.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise BadFormat(f"The body says {encoding} and is not: {error}") from error
-    if len(plain) > limit:
-        raise _too_large(limit)
-    if not inflate.eof:
-        raise BadFormat(f"The {encoding} body ends in the middle")
-    return plain
+    view, plain = memoryview(body), list[bytes]()
+    at = size = 0
+    for _ in range(_MOST_MEMBERS):
+        inflate = zlib.decompressobj(31 if "gzip" in encoding else 15)
+        while not inflate.eof:
+            piece = view[at : at + _PIECE_BYTES]
+            if not piece:
+                raise BadFormat(f"The {encoding} body ends in the middle")
+            try:
+                plain.append(inflate.decompress(piece, limit + 1 - size))
+            except zlib.error as error:
+                raise BadFormat(f"The body says {encoding} and is not: {error}") from error
+            size += len(plain[-1])
+            if size > limit:
+                raise _too_large(limit)
+            at += len(piece) - len(inflate.unused_data)
+        if at == len(view):
+            return plain[0] if len(plain) == 1 else b"".join(plain)
+        if encoding == "deflate":
+            raise BadFormat("The deflate body goes on after its end")
+    raise BadFormat(f"The {encoding} body has more than {_MOST_MEMBERS} members")
 
 
 def _unzip_zstd(body: bytes, *, limit: int) -> bytes:
@@ -162,7 +176,7 @@ def _unzip_zstd(body: bytes, *, limit: int) -> bytes:
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(
-        f"The body is larger than {limit} bytes", hint="send smaller batches, or raise LEYDEN_MAX_BODY_BYTES"
+        f"The body is larger than {limit} bytes", hint="send less at once, or raise LEYDEN_MAX_BODY_BYTES"
     )
 
 

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from cli.program import AGL
+from cli.program import AGL, LEYDEN
 from cli.runs import run, span
+from fakes.model_server import Gate, ModelServer, stream
+from faults.processes import until
+from gateway.serving import QUESTION, only, written
 from leyden.sdk.client import Client
 
 Leyden = Callable[..., Any]
@@ -48,6 +51,50 @@ def test_ctrl_c_ends_it_quietly_and_does_not_wait_for_long_polls(started: Starte
         assert asked.getresponse().read() == b"[]"
     assert said.code == 130
     assert said.err.strip() == ""
+
+
+def test_a_terminal_that_closes_ends_it_as_sigterm_does(started: Started) -> None:
+    with started("up", "--port", "0") as server:
+        said = server.stop(signal.SIGHUP)
+    assert (said.code, said.err) == (0, "")
+
+
+def test_nohup_is_respected(started: Started) -> None:
+    with started("up", "--port", "0", program=["nohup", *LEYDEN]) as server:
+        server.process.send_signal(signal.SIGHUP)
+        with Client(server.url) as client:
+            assert client.info()["project"] == "default"
+        assert server.stop(signal.SIGTERM).code == 0
+
+
+def test_a_second_ctrl_c_ends_it_at_once_in_one_line(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    with ModelServer() as model:
+        model.script(stream(gate))
+        monkeypatch.setenv("LEYDEN_CONFIG", written(tmp_path, only(model)))
+        with started("up", "--port", "0") as server:
+            asked = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+            asked.request("POST", "/v1/chat/completions", json.dumps({**QUESTION, "stream": True}))
+            assert gate.reached.wait(30)
+            server.process.send_signal(signal.SIGINT)
+            until(lambda: is_refused(server.url))
+            began = time.monotonic()
+            said = server.stop(signal.SIGINT)
+            assert time.monotonic() - began < 3
+            asked.close()
+        gate.open()
+    assert said.code == 130
+    assert said.err == "Ended at once: what was not stored yet is lost.\n"
+
+
+def is_refused(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/healthz", timeout=5).close()
+    except OSError:
+        return True
+    return False
 
 
 def test_a_port_that_is_taken_is_named_with_what_to_do(leyden: Leyden, db: Path) -> None:
@@ -107,15 +154,15 @@ def test_a_port_of_the_environment_that_is_none_is_named(
 
 def test_agl_store_runs_the_same_server_in_memory_with_cors(started: Started, db: Path) -> None:
     words = ("store", "--port", "0", "--backend", "memory", "--log-level", "WARNING", "--n-workers", "1")
-    with started(*words, "--cors-origin", "http://localhost:3000", program=AGL) as server:
-        asked = urllib.request.Request(
-            f"{server.url}/v1/agl/health", headers={"Origin": "http://localhost:3000"}
-        )
-        with urllib.request.urlopen(asked) as answer:
-            assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
+    page = {"Origin": "https://app.example", "Content-Type": "application/json"}
+    with started(*words, "--cors-origin", page["Origin"], program=AGL) as server:
+        for path, body in (("health", None), ("rollouts", b'{"input": 1}')):
+            asked = urllib.request.Request(f"{server.url}/v1/agl/{path}", data=body, headers=page)
+            with urllib.request.urlopen(asked) as answer:
+                assert answer.headers["access-control-allow-origin"] == page["Origin"]
         with Client(server.url) as client:
             client.start_rollout({"task": 1})
-            assert client.statistics()["total_rollouts"] == 1
+            assert client.statistics()["total_rollouts"] == 2
         said = server.stop(signal.SIGTERM)
     assert (said.code, said.err) == (0, "")
     assert ":memory:" in said.out

@@ -43,6 +43,8 @@ from gateway.serving import (
     reaching,
     written,
 )
+from gateway.test_keys import key
+from leyden.gateway.limits import Limits
 from leyden.server.app import create_app
 from leyden.settings import Settings
 
@@ -367,15 +369,22 @@ def test_a_store_that_is_locked_for_a_minute_costs_no_call_and_no_second(
 
 
 def test_calls_go_on_while_postgresql_is_down_and_are_recorded_once_after(
-    tmp_path: Path, model: ModelServer
+    tmp_path: Path, model: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What a key has spent is asked of the store at every call.
+    monkeypatch.setitem(Limits.__init__.__kwdefaults__ or {}, "reread_s", 1e-6)
     if not postgres_cluster.installed():
         pytest.skip("no PostgreSQL: run make setup")
     with postgres_cluster.restartable() as cluster, gateway(tmp_path, only(model), db=cluster.url) as gate:
-        gate.post()
+        mine, new = key(gate, usd_per_day=1.0), key(gate, usd_per_day=1.0)
+        gate.post(headers=mine)
         gate.spans(1)
         cluster.stop(signal.SIGQUIT)
-        assert [gate.post().status_code for _ in range(10)] == [200] * 10
+        assert [gate.post(headers=mine).status_code for _ in range(5)] == [200] * 5
+        assert [gate.post().status_code for _ in range(5)] == [200] * 5
+        refused = gate.post(headers=new)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "postgres" not in refused.text.lower()
         cluster.start()
         state = gate.settled(11)
         assert (state["recorded"], state["lost"]) == (11, 0)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,9 +13,11 @@ import psycopg
 import pytest
 
 import postgres_cluster
+from fakes.model_server import ModelServer
 from faults.conftest import problems
 from faults.load import Load, Sender
 from faults.processes import Server, running, until
+from gateway.serving import QUESTION, only, written
 from leyden.sdk.client import Client
 from postgres_cluster import Cluster
 
@@ -174,3 +177,41 @@ def test_a_replica_whose_writer_is_ended_in_the_middle_of_its_load_goes_on(clust
             assert (max(found.values()), shared) == (1, 0)
         assert problems(url) == []
         assert not [line for line in server.log if "Traceback" in line]
+
+
+def test_a_key_that_was_good_calls_models_while_postgresql_is_away_and_a_stranger_is_told_to_wait(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with psycopg.connect(cluster.url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE keyed TEMPLATE template0")
+    url = cluster.url.replace("/postgres?", "/keyed?")
+    with ModelServer() as model:
+        env = {"LEYDEN_CONFIG": written(tmp_path, only(model))}
+        with running(url, **env) as server, httpx.Client(base_url=server.url, timeout=60) as http:
+            good, gone = (
+                http.post("/api/keys", json={"name": name, "scopes": ["gateway"]}).json()
+                for name in ("good", "gone")
+            )
+
+            def call(key: str) -> httpx.Response:
+                return http.post(
+                    "/v1/chat/completions", json=QUESTION, headers={"authorization": f"Bearer {key}"}
+                )
+
+            assert [call(key["key"]).status_code for key in (good, gone)] == [200, 200]
+            assert http.delete(f"/api/keys/{gone['id']}").status_code == 200
+            assert [call(key["key"]).status_code for key in (good, gone)] == [200, 401]
+            cluster.stop(signal.SIGQUIT)
+            until(lambda: is_away(http))
+            assert [call(good["key"]).status_code for _ in range(3)] == [200, 200, 200]
+            for key in (gone["key"], "lk_nobody-knows"):
+                answer = call(key)
+                assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+                assert not [word for word in ("postgres", "/tmp", "keyed") if word in answer.text]
+            cluster.start()
+            until(lambda: not is_away(http))
+            until(lambda: call(gone["key"]).status_code == 401)
+            assert call(good["key"]).status_code == 200
+            until(lambda: http.get("/api/gateway").json()["recorded"] == 7)
+            assert http.get("/api/gateway").json()["lost"] == 0
+        assert problems(url) == []

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,9 +14,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from conftest import Clock
+from leyden.server import auth
 from leyden.server.app import HOT, create_app
 from leyden.server.auth import OPEN_PATHS, Caller, may, scope_needed
 from leyden.settings import Settings
+from leyden.store.engine import Tx
+from leyden.store.notices import EVERYTHING
 from server.test_store_protocol import SPAN, claim, enqueue
 
 SCOPES = ("ingest", "read", "run", "gateway", "admin")
@@ -113,6 +117,58 @@ def test_a_revoked_key_is_refused_from_the_next_request_on(settings: Settings, k
         assert http.get("/api/info", headers=bearer(made["key"])).status_code == 200
         assert http.delete(f"/api/keys/{made['id']}", headers=admin).json()["revoke_time"] is not None
         assert http.get("/api/info", headers=bearer(made["key"])).status_code == 401
+
+
+@contextmanager
+def silent(app: Any) -> Iterator[None]:
+    """A store in memory that answers nobody meanwhile, for it writes."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def change(tx: Tx) -> None:
+        begun.set()
+        ended.wait(30)
+
+    writing = threading.Thread(target=app.context.store.writer.run, args=(change,))
+    writing.start()
+    begun.wait()
+    yield
+    ended.set()
+    writing.join()
+
+
+def test_a_key_that_was_good_lately_does_not_wait_for_a_store_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(auth, "REMEMBER_S", 0.0)
+    monkeypatch.setattr(auth, "PATIENCE_S", 0.01)
+    app = create_app(Settings(db=":memory:"))
+    with TestClient(app, raise_server_exceptions=False) as http:
+        good, old = (create_key(http, "read")["key"] for _ in range(2))
+        assert [http.get("/healthz", headers=bearer(key)).status_code for key in (good, old)] == [200, 200]
+        with silent(app):
+            assert [http.get("/healthz", headers=bearer(good)).status_code for _ in range(3)] == [200] * 3
+        monkeypatch.setattr(auth, "TRUST_S", 0.0)
+        asked: list[int] = []
+        with silent(app):
+            asking = threading.Thread(
+                target=lambda: asked.append(http.get("/healthz", headers=bearer(old)).status_code)
+            )
+            asking.start()
+            asking.join(0.1)
+            assert asked == []
+        asking.join()
+        assert asked == [200]
+
+
+def test_a_key_that_may_have_been_revoked_is_asked_for_again(
+    settings: Settings, keys: dict[str, str]
+) -> None:
+    with asking(settings) as http, TestClient(create_app(settings)) as other:
+        (row,) = [key for key in other.get("/api/keys").json() if key["scopes"] == ["read"]]
+        assert http.get("/api/info", headers=bearer(keys["read"])).status_code == 200
+        other.delete(f"/api/keys/{row['id']}")
+        http.app.context.store.writer.tell([EVERYTHING])  # type: ignore[attr-defined]
+        assert http.get("/api/info", headers=bearer(keys["read"])).status_code == 401
 
 
 def test_revoking_a_key_nobody_knows_is_a_404(http: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -193,3 +194,34 @@ def test_a_rollout_that_says_it_began_in_a_far_age_leaves_the_queue_as_it_is(
     assert http.post("/api/rollouts", json=odd).status_code == 201
     first = enqueue(http, input="a task")["rollout_id"]
     assert claim(http)["rollout_id"] == first
+
+
+ZIPPED = {"content-encoding": "gzip", "content-type": "application/json"}
+
+
+def test_a_gzip_body_of_several_members_is_read_to_its_end(http: TestClient) -> None:
+    plain = json.dumps({"input": "x" * 200_000}).encode()
+    body = b"".join(gzip.compress(plain[at : at + 50_000]) for at in range(0, len(plain), 50_000))
+    answer = http.post("/v1/agl/rollouts", content=body, headers=ZIPPED)
+    assert (answer.status_code, answer.json()["input"]) == (201, "x" * 200_000)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(b'{"input": 1}') + b"junk",
+        gzip.compress(b'{"input": ') + gzip.compress(b"1}")[:-4],
+        gzip.compress(b'{"input": 1}') + gzip.compress(b"") * 100_000,
+        b"",
+    ],
+)
+def test_a_gzip_body_that_is_none_to_its_end_is_refused(http: TestClient, body: bytes) -> None:
+    answer = http.post("/v1/agl/rollouts", content=body, headers=ZIPPED)
+    assert complaint(answer) == (400, "bad_format")
+
+
+def test_many_members_grow_no_further_than_one(settings: Settings) -> None:
+    with TestClient(create_app(replace(settings, max_body_bytes=1000))) as http:
+        body = gzip.compress(b" " * 600)
+        answer = http.post("/v1/agl/rollouts", content=body * 2, headers=ZIPPED)
+    assert complaint(answer) == (413, "too_large")

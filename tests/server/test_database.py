@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -113,3 +114,18 @@ def test_a_policy_that_cannot_be_is_refused(client: Client, body: dict[str, obje
     for method, path in (("PUT", "/api/retention"), ("POST", "/api/db/prune")):
         with pytest.raises(Exception, match=next(iter(body))):
             client.request(method, path, body=body)
+
+
+def test_a_server_whose_database_file_is_gone_is_not_ready_and_says_so_to_whoever_sends(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "leyden.db"
+    with TestClient(create_app(Settings(db=str(file))), raise_server_exceptions=False) as http:
+        assert http.get("/readyz").status_code == 200
+        for part in tmp_path.iterdir():
+            part.unlink()
+        answers = [http.get("/readyz"), http.post("/v1/agl/rollouts", json={"input": 1})]
+        assert http.get("/healthz").status_code == 200
+    assert [(answer.status_code, answer.headers["retry-after"]) for answer in answers] == [(503, "1")] * 2
+    assert all("removed or replaced" in answer.json()["error"]["message"] for answer in answers)
+    assert all("backup" in answer.json()["error"]["hint"] for answer in answers)

@@ -138,3 +138,23 @@ def test_collecting_garbage_never_waits_for_a_database_that_is_locked(tmp_path: 
         other.close()
         store.close()
     assert took_s < 1
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_nothing_is_taken_for_stored_once_the_file_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_replaced: bool
+) -> None:
+    file = tmp_path / "leyden.db"
+    store = open_store(Settings(db=str(file)))
+    store.writer.run(add_project("kept"))
+    file.rename(tmp_path / "elsewhere.db")
+    if is_replaced:
+        file.write_bytes(b"")
+    for name in ("a", "b"):
+        with pytest.raises(StoreBusy, match=f"{file} was removed or replaced"):
+            store.writer.run(add_project(name))
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    (tmp_path / "elsewhere.db").rename(file)
+    store.writer.run(add_project("again"))
+    assert projects(store) & {"kept", "again", "a", "b"} == {"kept", "again"}
+    store.close()

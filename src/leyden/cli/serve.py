@@ -2,15 +2,18 @@
 
 An address that others reach is not bound while nobody has a key. The port is bound before anything starts, so one that is
 taken is a plain message; the address is printed when requests are answered. SIGTERM ends it with exit code 0, Ctrl-C with
-130; both let running requests finish.
+130; both let running requests finish. So does the end of its terminal (SIGHUP), unless it is to be ignored (`nohup`). A second Ctrl-C ends it
+at once.
 """
 
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -27,6 +30,8 @@ from leyden.server.port import bind, config, url_of
 from leyden.server.process import collect_rarely, raise_open_files, share_arenas, switch_often
 from leyden.settings import Settings
 
+_INTERRUPTED = 130
+
 
 def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     """Serve until a signal. Raises LeydenError when the port is taken, a key is missing or the database does not open."""
@@ -41,7 +46,10 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
     try:
         settings = replace(settings, port=listening.getsockname()[1])
         signal.signal(signal.SIGTERM, _stop)
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, _hang_up)
         app = create_app(settings)
+        app.context.cors_origins = frozenset(cors_origins)
         _Server(config(_with_cors(app, cors_origins)), settings, app.context).run(sockets=[listening])
     finally:
         listening.close()
@@ -49,6 +57,11 @@ def serve(settings: Settings, *, cors_origins: Sequence[str] = ()) -> None:
 
 def _stop(*_: object) -> NoReturn:
     sys.exit(0)
+
+
+def _hang_up(*_: object) -> None:
+    # To whoever hears of SIGTERM now: `_stop`, or uvicorn.
+    signal.raise_signal(signal.SIGTERM)
 
 
 def announce(settings: Settings, database: str) -> None:
@@ -71,6 +84,13 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, settings: Settings, context: Context) -> None:
         super().__init__(config)
         self._settings, self._context = settings, context
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            # Not by an exception, which would go off wherever the stop is now. What was acknowledged is in the database.
+            os.write(sys.stderr.fileno(), b"Ended at once: what was not stored yet is lost.\n")
+            os._exit(_INTERRUPTED)
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

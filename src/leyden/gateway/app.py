@@ -14,7 +14,7 @@ from functools import partial
 import orjson
 
 from leyden.asgi import Receive, Reply, Scope, Send, send_reply
-from leyden.errors import LeydenError, NotFound, StoreBusy
+from leyden.errors import LeydenError, NotFound, ServerUnreachable, StoreBusy, StoreError
 from leyden.gateway.call import Call, Exchange, Family, Identity, Outcome, Terms
 from leyden.gateway.capture import Capture, Done
 from leyden.gateway.config import GatewayConfig, Model
@@ -198,7 +198,15 @@ class Gateway:
         """Hold a call to its key's limits; what the store has to be asked for is asked off the event loop. Raises as `Limits.check`."""
         now = time.time()
         for account in self.limits.stale(call, key, now):
-            self.limits.learn(account, await asyncio.to_thread(self._spent, account), now)
+            try:
+                spent_usd = await asyncio.to_thread(self._spent, account)
+            except (StoreError, ServerUnreachable) as error:
+                if not self.limits.knows(account):
+                    raise StoreBusy(
+                        "What this key has spent cannot be read at the moment", hint="try again in a second"
+                    ) from error
+                spent_usd = 0.0  # what is known stands
+            self.limits.learn(account, spent_usd, now)
         return self.limits.check(call, key, now)
 
     def _spent(self, account: Account) -> float:

@@ -207,6 +207,10 @@ class Limits:
             purse.spent = max(purse.spent, spent_usd)
             purse.read_at = now
 
+    def knows(self, account: Account) -> bool:
+        """Whether anything was learnt of an account: while the store is away that, and what was spent through here since, has to do."""
+        return account in self._purses
+
     def _is_stale(self, account: Account, now: float) -> bool:
         purse = self._purses.get(account)
         return purse is None or not 0 <= now - purse.read_at < self._reread_s

@@ -104,6 +104,7 @@ class Context:
     watchers: Watchers = field(default_factory=Watchers)
     prices: PriceLists = field(init=False)
     gateway: "Gateway | None" = None  # None without the role, or without its packages
+    cors_origins: frozenset[str] = frozenset()  # whose pages may call without a key, besides this machine's
     draining: bool = False  # shutting down: long-polls and streams of events end at once
 
     def __post_init__(self) -> None:

@@ -51,12 +51,19 @@ class Writer:
     """Runs changes on the writer connection of a database; one per process and database.
 
     listeners are called in the writer thread after each commit with what changed, and with what other replicas told.
+    check: called before each group; when it raises a LeydenError, that is the answer to the whole group.
     """
 
     def __init__(
-        self, database: Database, *, max_pending: int = 10_000, max_pending_bytes: int = 128 * 2**20
+        self,
+        database: Database,
+        *,
+        max_pending: int = 10_000,
+        max_pending_bytes: int = 128 * 2**20,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.database = database
+        self._check = check
         self.listeners: list[Listener] = []
         self.committed = 0
         self.groups = 0
@@ -163,6 +170,12 @@ class Writer:
         return group
 
     def _commit(self, group: list[_Waiting]) -> None:
+        if self._check is not None:
+            try:
+                self._check()
+            except LeydenError as error:
+                self._answer(group, [(None, error)] * len(group))
+                return
         if any(waiting.change is None for waiting in group):
             self._checkpoint([waiting for waiting in group if waiting.change is None])
             group = [waiting for waiting in group if waiting.change is not None]

@@ -29,7 +29,7 @@ def ready(request: Request) -> Response:
     context = context_of(request)
     if context.draining:
         raise StoreBusy("The server is shutting down")
-    context.store.database.ping()
+    context.store.check()
     return Json({"status": "ready"})
 
 
