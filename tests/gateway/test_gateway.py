@@ -512,7 +512,7 @@ def test_a_client_that_leaves_cancels_the_upstream(
             given.close()
         else:
             with pytest.raises(httpx.ReadTimeout):
-                leaving.post(f"{gate.base}/v1/chat/completions", json=asked, timeout=0.3)
+                leaving.post(f"{gate.base}/v1/chat/completions", json=asked, timeout=1.0)
     assert model.wait_for(before + 1)[-1].left.wait(20)
     said = gate.span()
     assert (said["leyden.gateway.outcome"], said["status"]) == ("cancelled", "UNSET")

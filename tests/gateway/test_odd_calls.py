@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx
 import pytest
 
 from fakes.model_answers import chat_events
@@ -156,9 +155,12 @@ def test_a_call_left_before_its_first_byte_has_used_its_tokens(gate: Gateway, mo
     headers = key(gate, tokens_per_minute=200)
     waiting = Gate()
     model.script(stream(waiting, *chat_events("late")))
-    asked = QUESTION | {"stream": True, "max_tokens": 150}
-    with pytest.raises(httpx.ReadTimeout):
-        gate.http.post(f"{gate.base}/v1/chat/completions", json=asked, headers=headers, timeout=0.3)
+    body = json.dumps(QUESTION | {"stream": True, "max_tokens": 150}).encode()
+    head = f"POST {gate.base}/v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    url, before = gate.http.base_url, len(model.requests)
+    with socket.create_connection((url.host, url.port or 80)) as impatient:
+        impatient.sendall(f"{head}authorization: {headers['authorization']}\r\n\r\n".encode() + body)
+        model.wait_for(before + 1)
     span = gate.span()
     waiting.open()
     assert (span["leyden.gateway.outcome"], span["leyden.gateway.tries"]) == ("cancelled", 1)
