@@ -25,10 +25,11 @@ from leyden.store.opening import Store
 
 log = logging.getLogger("leyden.gateway")
 
-BATCH = 40
-# After so many readings the thread rests, for as long as the event loop needs for a call or two: a whole batch at a stretch would hold up
-# whoever calls meanwhile for milliseconds. With more than `HURRY` calls waiting it does not rest.
-TURN, TURN_PAUSE_S, HURRY = 4, 0.0005, 1024
+# Calls stored together: few, so that nobody waits long for the one turn of the interpreter that a transaction takes. Between readings the
+# thread rests, for as long as the event loop needs for a call or two: a whole batch at a stretch would hold up whoever calls meanwhile
+# for milliseconds. Where a crowd waits already what counts is what a call costs: more go together, and the thread does not rest.
+BATCH, CROWD = 40, 128
+TURN, TURN_PAUSE_S = 4, 0.0005
 # How long a call waits for others to be stored with: a transaction for each would cost as much as the call itself.
 LINGER_S = 0.05
 MOST_CALLS = 10_000
@@ -135,13 +136,14 @@ class Capture:
                 self._ready.wait()
             if len(self._queue) < BATCH and not self._closing:
                 self._ready.wait(LINGER_S)
-            return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            most = CROWD if len(self._queue) >= CROWD else BATCH
+            return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
 
     def _handle(self, batch: list[_Offered]) -> None:
         read: list[tuple[Exchange, Recorded]] = []
         for number, offered in enumerate(batch, 1):
             found = self._recorded(offered.exchange)
-            if not number % TURN and self._pending < HURRY:
+            if not number % TURN and self._pending < CROWD:
                 time.sleep(TURN_PAUSE_S)
             if offered.done is not None:
                 offered.done(offered.exchange, found)
