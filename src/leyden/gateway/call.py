@@ -51,7 +51,6 @@ class Call:
     is_stream: bool
     began_ns: int
     key_id: str | None = None
-    client_key: bytes | None = None  # a provider's key that the client sent itself; never stored
     changed: dict[str, Any] = field(
         default_factory=dict[str, Any]
     )  # what we set differently from what was asked

@@ -36,6 +36,7 @@ _MOST_TRANSLATED = 64 * 2**20
 # Of every answer so much is kept for the record: its beginning and its end, where the counts of a stream are.
 _HEAD_BYTES, _TAIL_BYTES = 16 * 2**20, 64 * 2**10
 _LATE_S = 1.0
+_WITHOUT_BODY = (204, 304)
 
 log = logging.getLogger("leyden.gateway")
 
@@ -136,10 +137,8 @@ class Forward:
         self._request_id = request_id_of(call, reached)
         # Who waits for the client to take what it is given waits no longer than a call may take.
         self._expiry = asyncio.get_running_loop().call_at(reached.ends_at + _LATE_S, self._expire, task)
-        has_body = _has_body(reached.status)
-        if not 200 <= reached.status < 600 or not (
-            has_body or self._rendered[reached.target].translator is None
-        ):
+        is_translated = self._rendered[reached.target].translator is not None
+        if not 200 <= reached.status < 600 or (is_translated and reached.status in _WITHOUT_BODY):
             raise UpstreamBroken(
                 f"Upstream {reached.target.upstream!r} answered with the status {reached.status}, which is no answer"
             )
@@ -332,10 +331,6 @@ class Forward:
 def broken() -> LeydenError:
     """What a call is told that a defect of ours ended."""
     return LeydenError("The gateway failed to serve this call", hint="its log says why")
-
-
-def _has_body(status: int) -> bool:
-    return status not in (204, 304)
 
 
 def _decoder(reached: Reached) -> Decoder | None:
